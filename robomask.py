@@ -1,0 +1,60 @@
+"""The `robomask` command. Each subcommand is imported only when it is called, so serving never loads torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives, the extra that installs what it needs, and what it does."""
+
+    module: str
+    extra: str
+    does: str
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command("training.commands.train", "train", "finetune an encoder and a head on frames with masks"),
+    "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),
+    "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),
+    "serve": Command("service.commands.serve", "serve", "serve a bundle over HTTP"),
+}
+
+
+def usage() -> str:
+    """The list of subcommands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.does}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: robomask COMMAND [OPTIONS]", "", *lines, "", "robomask COMMAND --help says more."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; returns the process's exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    command = COMMANDS.get(name)
+    if command is None:
+        print(f"robomask: no command {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in {"service", "training", "export"}:
+            raise
+        print(
+            f"robomask {name} needs the package {error.name!r}, which is not installed: "
+            f"pip install 'robomask[{command.extra}]'",
+            file=sys.stderr,
+        )
+        return 1
+    status: int = module.main(rest)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
