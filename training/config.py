@@ -1,0 +1,83 @@
+"""Everything a finetuning run can be told, readable in a minute; each field is also a flag of `robomask train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Config(BaseModel):
+    """Frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Config):
+    """Which labelled frames to learn from, and how they are split."""
+
+    train: tuple[Path, ...] = Field(min_length=1, description="labelled data sets (.npz, folder of shards, COCO folder)")
+    split: Literal["proposed", "seeded"] = Field(
+        "proposed", description="proposed: the data sets' own train/val marks; seeded: scenes drawn by `seed`"
+    )
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="share of frames held out by a seeded split")
+
+
+class AugmentConfig(Config):
+    """How strongly, and in which share of the samples, frames are varied."""
+
+    mirror: float = Field(0.5, ge=0, le=1, description="share of samples mirrored left to right")
+    turn_deg: float = Field(8, ge=0, description="largest turn, degrees")
+    scale_log: float = Field(0.22, ge=0, description="largest change of scale, natural log")
+    stretch_log: float = Field(0.08, ge=0, description="largest change of aspect, natural log")
+    shift_px: float = Field(7, ge=0, description="largest shift, pixels")
+    occlude: float = Field(0.25, ge=0, le=1, description="share with something laid over the scene")
+    colour: float = Field(0.8, ge=0, le=1, description="share with other exposure, white balance, contrast, gamma")
+    blur: float = Field(0.3, ge=0, le=1, description="share blurred")
+    noise: float = Field(0.3, ge=0, le=1, description="share with sensor noise")
+    compress: float = Field(0.35, ge=0, le=1, description="share compressed (JPEG, palette)")
+    black_edge: float = Field(0.7, ge=0, le=1, description="share with BAIR's black first row and column")
+    stamp: float = Field(0.12, ge=0, le=1, description="share with a time stamp painted over it")
+
+
+class ModelConfig(Config):
+    """The network."""
+
+    encoder: Literal["frame-encoder"] = Field("frame-encoder", description="VideoGPT's 3D ResNet, one frame at a time")
+    head: Literal["attention-conv"] = Field("attention-conv", description="8-head self-attention, then convolutions")
+    init: Path | None = Field(None, description="a run folder whose weights to start from")
+
+
+class OptimConfig(Config):
+    """AdamW with warm-up and cosine decay."""
+
+    lr: float = Field(6e-4, gt=0, description="peak learning rate, per step of one batch")
+    weight_decay: float = Field(0.02, ge=0)
+    warmup_steps: int = Field(150, ge=0)
+    final_lr_ratio: float = Field(0.01, ge=0, le=1, description="learning rate at the last step, as a share of the peak")
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="per-step decay of the weight average that is evaluated")
+    bce_weight: float = Field(0.5, ge=0, description="weight of the cross-entropy beside the Jaccard loss")
+    pos_weight: float = Field(2.0, gt=0, description="weight of robot pixels in the cross-entropy")
+
+
+class TrainConfig(Config):
+    """One finetuning run."""
+
+    out: Path = Field(description="the run folder; an unfinished run found there is resumed")
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    epochs: int = Field(60, gt=0, description="epochs of `steps_per_epoch` steps; each ends in a checkpoint")
+    steps_per_epoch: int = Field(50, gt=0)
+    batch_size: int = Field(16, gt=0)
+    seed: int = Field(0, ge=0)
+    precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="arithmetic of the training step")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.epochs * self.steps_per_epoch

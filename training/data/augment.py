@@ -1,0 +1,138 @@
+"""What cameras, compressors and scenes do to a frame, drawn at random and applied to frame and mask alike.
+
+Every function takes the generator it draws from, so a sample is a pure function of its seed.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from training.data.frames import SIZE
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from training.config import AugmentConfig
+
+MARGIN = 24
+"""Pixels of edge replication around a frame, so that shifts and turns never show an empty corner."""
+
+
+def augment(
+    frame: np.ndarray, mask: np.ndarray, config: AugmentConfig, rng: Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one variation of a frame uint8 [64,64,3] and its mask uint8 [64,64]; same shapes and dtypes."""
+    frame, mask = warp(frame, mask, config, rng)
+    if rng.random() < config.occlude:
+        frame, mask = occlude(frame, mask, rng)
+    if rng.random() < config.colour:
+        frame = recolour(frame, rng)
+    if rng.random() < config.blur:
+        frame = blur(frame, rng)
+    if rng.random() < config.noise:
+        sigma = rng.uniform(1, 12)
+        frame = _u8(frame + rng.normal(0, sigma, frame.shape))
+    if rng.random() < config.compress:
+        frame = compress(frame, rng)
+    if rng.random() < config.black_edge:
+        frame = frame.copy()
+        frame[0], frame[:, 0] = 0, 0
+    if rng.random() < config.stamp:
+        frame = stamp(frame, rng)
+    return frame, mask
+
+
+def warp(
+    frame: np.ndarray, mask: np.ndarray, config: AugmentConfig, rng: Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror, turn, scale, stretch and shift about the centre.
+
+    The first row and column are cut off before edges are replicated: in BAIR's pictures they are black.
+    """
+    pad = ((MARGIN + 1, MARGIN), (MARGIN + 1, MARGIN))
+    wide = Image.fromarray(np.pad(frame[1:, 1:], (*pad, (0, 0)), mode="edge"))
+    wide_mask = Image.fromarray(np.pad(mask[1:, 1:] * np.uint8(255), pad, mode="edge"))
+    turn = np.deg2rad(rng.uniform(-config.turn_deg, config.turn_deg))
+    scale = np.exp(rng.uniform(-config.scale_log, config.scale_log))
+    stretch = np.exp(rng.uniform(-config.stretch_log, config.stretch_log))
+    shift = rng.uniform(-config.shift_px, config.shift_px, 2)
+    mirror = -1.0 if rng.random() < config.mirror else 1.0
+    # Maps output to input pixels, both measured from the centre.
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    matrix = matrix @ np.diag([mirror * stretch / scale, 1 / (stretch * scale)])
+    centre_out, centre_in = SIZE / 2, SIZE / 2 + MARGIN
+    offset = centre_in - matrix @ (np.full(2, centre_out) + shift)
+    data = (*matrix[0], offset[0], *matrix[1], offset[1])
+    moved = wide.transform((SIZE, SIZE), Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
+    moved_mask = wide_mask.transform((SIZE, SIZE), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    return np.asarray(moved), (np.asarray(moved_mask) >= 128).astype(np.uint8)
+
+
+def occlude(frame: np.ndarray, mask: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Lay a plain or patterned ellipse over the frame; what it hides is no longer robot."""
+    frame, mask = frame.copy(), mask.copy()
+    centre, radius = rng.uniform(0, SIZE, 2), rng.uniform(2, 9, 2)
+    ys, xs = np.mgrid[:SIZE, :SIZE]
+    inside = ((ys - centre[0]) / radius[0]) ** 2 + ((xs - centre[1]) / radius[1]) ** 2 < 1
+    if rng.random() < 0.5:
+        frame[inside] = _u8(rng.integers(0, 256, 3) + rng.normal(0, 20, (int(inside.sum()), 3)))
+    else:  # a piece of the scene itself, robot excluded
+        dy, dx = rng.integers(0, SIZE, 2)
+        moved, moved_mask = np.roll(frame, (dy, dx), (0, 1)), np.roll(mask, (dy, dx), (0, 1))
+        inside &= moved_mask == 0
+        frame[inside] = moved[inside]
+    mask[inside] = 0
+    return frame, mask
+
+
+def recolour(frame: np.ndarray, rng: Generator) -> np.ndarray:
+    """Exposure, contrast, white balance, saturation and gamma."""
+    x = frame.astype(np.float32) / 255
+    x = x ** np.exp(rng.uniform(-0.3, 0.3))
+    x = x * np.exp(rng.uniform(-0.3, 0.3)) * np.exp(rng.uniform(-0.12, 0.12, 3))
+    x = (x - 0.5) * np.exp(rng.uniform(-0.3, 0.3)) + 0.5 + rng.uniform(-0.08, 0.08)
+    grey = x.mean(-1, keepdims=True)
+    x = grey + (x - grey) * np.exp(rng.uniform(-0.7, 0.4))
+    return _u8(x * 255)
+
+
+def blur(frame: np.ndarray, rng: Generator) -> np.ndarray:
+    """Out of focus, or enlarged from a smaller picture."""
+    picture = Image.fromarray(frame)
+    if rng.random() < 0.6:
+        return np.asarray(picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.3))))
+    small = int(rng.integers(28, SIZE))
+    return np.asarray(
+        picture.resize((small, small), Image.Resampling.BOX).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    )
+
+
+def compress(frame: np.ndarray, rng: Generator) -> np.ndarray:
+    """JPEG, or a small palette with or without dither (GIF)."""
+    picture = Image.fromarray(frame)
+    if rng.random() < 0.65:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=int(rng.integers(20, 85)), subsampling=int(rng.integers(0, 3)))
+        return np.asarray(Image.open(buffer).convert("RGB"))
+    dither = Image.Dither.FLOYDSTEINBERG if rng.random() < 0.5 else Image.Dither.NONE
+    palette = picture.quantize(int(rng.integers(12, 129)))
+    return np.asarray(picture.quantize(palette=palette, dither=dither).convert("RGB"))
+
+
+def stamp(frame: np.ndarray, rng: Generator) -> np.ndarray:
+    """A light time stamp in the top left corner, as some recordings carry; what lies under it keeps its label."""
+    picture = Image.fromarray(frame)
+    text = f"{rng.integers(0, 100)}.{rng.integers(0, 100):02d}"
+    grey = int(rng.integers(200, 256))
+    place = (float(rng.integers(0, 3)), float(rng.integers(0, 4)))
+    font = ImageFont.load_default(size=float(rng.integers(8, 12)))
+    ImageDraw.Draw(picture).text(place, text, fill=(grey, grey, grey), font=font, stroke_width=int(rng.integers(0, 2)))
+    return np.asarray(picture)
+
+
+def _u8(x: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(x), 0, 255).astype(np.uint8)

@@ -1,0 +1,132 @@
+"""Read labelled data sets: `.npz` files, folders of such shards, folders of images with COCO annotations."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools.coco import COCO
+
+from training.data.frames import SIZE, FrameSet, concatenate, to_model_size
+
+ANNOTATION_FILES = ("_annotations.coco.json", "annotations.json")
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be read; the message says what was expected, what was found, and what to do."""
+
+
+def read_frames(path: Path) -> FrameSet:
+    """Read one labelled data set, whichever of the supported forms it has.
+
+    Args:
+        path: An `.npz` file, a folder of `.npz` shards, or a folder with images and a COCO annotation file.
+
+    Raises:
+        DatasetError: Nothing there that can be read as labelled frames.
+    """
+    if path.is_file() and path.suffix == ".npz":
+        return read_npz(path)
+    if path.is_dir():
+        for name in ANNOTATION_FILES:
+            if (path / name).is_file():
+                return read_coco(path / name)
+        shards = sorted(path.glob("*.npz"))
+        if shards:
+            return concatenate([read_npz(shard) for shard in shards])
+    found = "no such file or folder" if not path.exists() else "something else"
+    raise DatasetError(
+        f"{path}: expected an .npz file, a folder of .npz shards or a folder with one of {list(ANNOTATION_FILES)}, "
+        f"found {found}"
+    )
+
+
+def read_npz(path: Path) -> FrameSet:
+    """Read `frames` [N,H,W,3] or clips [N,T,H,W,3] with `masks`; `scene` and `split` where they are known.
+
+    Each clip, and each frame of a file without scenes, counts as a scene of its own.
+
+    Raises:
+        DatasetError: An array that is missing or of the wrong type or shape.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        missing = {"frames", "masks"} - set(file.files)
+        if missing:
+            raise DatasetError(f"{path}: expected arrays 'frames' and 'masks', found {file.files}")
+        frames, masks = file["frames"], file["masks"]
+        scene = file["scene"].astype(str) if "scene" in file.files else None
+        split = file["split"].astype(str) if "split" in file.files else None
+    if frames.ndim not in (4, 5) or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise DatasetError(
+            f"{path}: expected frames uint8 [N,H,W,3] or [N,T,H,W,3], found {frames.dtype} {list(frames.shape)}"
+        )
+    if masks.shape != frames.shape[:-1] or masks.dtype != np.uint8:
+        raise DatasetError(
+            f"{path}: expected masks uint8 {list(frames.shape[:-1])}, found {masks.dtype} {list(masks.shape)}"
+        )
+    names = np.array([f"{path.stem}/{i}" for i in range(len(frames))]) if scene is None else scene
+    splits = np.full(len(frames), "") if split is None else split
+    if frames.ndim == 5:
+        steps = frames.shape[1]
+        names, splits = np.repeat(names, steps), np.repeat(splits, steps)
+        frames, masks = frames.reshape(-1, *frames.shape[2:]), masks.reshape(-1, *masks.shape[2:])
+    return _frame_set(list(frames), list(masks), names, splits, path)
+
+
+def read_coco(annotations: Path) -> FrameSet:
+    """Read COCO annotations (polygons or run lengths) and the images beside them.
+
+    The mask is the union of all instances, whatever their category. An image's `scene` field is used where there is
+    one; otherwise its scene is the file name up to the last "_" or "-" (`scene03_012.png` -> `scene03`).
+
+    Raises:
+        DatasetError: Not COCO, or an image that is missing.
+    """
+    try:
+        with redirect_stdout(io.StringIO()):  # pycocotools prints its timings
+            coco = COCO(str(annotations))
+        images = [coco.imgs[key] for key in sorted(coco.imgs)]
+    except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
+        raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
+    frames, masks, scenes = [], [], []
+    for image in images:
+        file = annotations.parent / image["file_name"]
+        if not file.is_file():
+            raise DatasetError(f"{annotations}: expected the image {image['file_name']!r} beside it, found none")
+        frame = np.asarray(Image.open(file).convert("RGB"))
+        mask = np.zeros(frame.shape[:2], np.uint8)
+        for annotation in coco.imgToAnns[image["id"]]:
+            mask |= coco.annToMask(annotation).astype(np.uint8)
+        frames.append(frame)
+        masks.append(mask)
+        scenes.append(str(image.get("scene") or scene_of(file.stem)))
+    return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), annotations)
+
+
+def scene_of(stem: str) -> str:
+    """The scene in a file name without its ending.
+
+    >>> scene_of("scene03_012"), scene_of("kitchen-left-7"), scene_of("alone")
+    ('scene03', 'kitchen-left', 'alone')
+    """
+    cut = max(stem.rfind("_"), stem.rfind("-"))
+    return stem[:cut] if cut > 0 else stem
+
+
+def _frame_set(
+    frames: list[np.ndarray], masks: list[np.ndarray], scene: np.ndarray, split: np.ndarray, path: Path
+) -> FrameSet:
+    if not frames:
+        raise DatasetError(f"{path}: expected at least one frame, found none")
+    small = [to_model_size(frame, mask) for frame, mask in zip(frames, masks, strict=True)]
+    try:
+        return FrameSet(np.stack([f for f, _ in small]), np.stack([m for _, m in small]), scene, split)
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+__all__ = ["SIZE", "DatasetError", "read_coco", "read_frames", "read_npz", "scene_of"]

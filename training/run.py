@@ -1,0 +1,106 @@
+"""The run folder: what training leaves for evaluation, export and the reader.
+
+    run.json              configuration, split, seed, data hashes, code revision, scores
+    model.safetensors     the averaged weights, collapsed, float32
+    history.csv           losses and validation IoU by step
+    curves.png, predictions.png
+    checkpoints/          what resuming needs
+
+`run.json` and `model.safetensors` appear only when the run is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safetensors.torch import load_file, save_file
+
+from training.config import TrainConfig
+from training.segmenter import Segmenter, build_segmenter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WEIGHTS = "model.safetensors"
+RECORD = "run.json"
+
+
+class RunError(ValueError):
+    """A run folder that cannot be read; the message says why and what to do."""
+
+
+class Run(NamedTuple):
+    """A finished run."""
+
+    folder: Path
+    config: TrainConfig
+    record: dict[str, Any]
+
+
+def write_run(folder: Path, segmenter: Segmenter, config: TrainConfig, record: dict[str, Any]) -> None:
+    """Write weights, then the record that makes the run count as finished."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in segmenter.state_dict().items()}
+    temporary = folder / f".{WEIGHTS}"
+    save_file(weights, temporary)
+    temporary.replace(folder / WEIGHTS)
+    temporary = folder / f".{RECORD}"
+    temporary.write_text(json.dumps({"config": config.model_dump(mode="json"), **record}, indent=2) + "\n")
+    temporary.replace(folder / RECORD)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run's record.
+
+    Raises:
+        RunError: No finished run there, or a record that this version cannot read.
+    """
+    record = folder / RECORD
+    if not record.is_file():
+        raise RunError(f"{folder}: expected a finished run with {RECORD}, found none: has `robomask train` ended?")
+    try:
+        content = json.loads(record.read_text())
+        config = TrainConfig.model_validate(content.pop("config"))
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{record}: expected the record of `robomask train`, found {error}") from error
+    return Run(folder, config, content)
+
+
+def load_segmenter(folder: Path) -> Segmenter:
+    """The trained network of a finished run, in evaluation mode.
+
+    Raises:
+        RunError: Weights are missing or do not fit the network.
+    """
+    file = folder / WEIGHTS
+    if not file.is_file():
+        raise RunError(f"{folder}: expected {WEIGHTS}, found none: has `robomask train` ended?")
+    segmenter = build_segmenter()
+    try:
+        segmenter.load_state_dict(load_file(file))
+    except RuntimeError as error:
+        raise RunError(f"{file}: the weights do not fit the network: {error}") from error
+    return segmenter.eval()
+
+
+def code_revision() -> str:
+    """The commit of the code that runs, "+changes" where the work tree differs, "unknown" outside a checkout."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", *arguments],  # noqa: S607 - git is found where the user has it
+            cwd=os.path.dirname(__file__),  # noqa: PTH120 - a string suffices
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,57 @@
+"""How good masks are: intersection over union of the robot pixels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Score(NamedTuple):
+    """IoU over a data set.
+
+    Attributes:
+        mean: Mean over images of the per-image IoU, the figure that the paper reports.
+        p5: 5th percentile over images.
+        lowest: The worst image.
+        dataset: IoU of all pixels of all images together.
+        n: Images.
+    """
+
+    mean: float
+    p5: float
+    lowest: float
+    dataset: float
+    n: int
+
+
+def per_image_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """IoU of each image.
+
+    Args:
+        predicted: bool or 0/1 [N, H, W].
+        truth: The same shape.
+
+    Returns:
+        float64 [N]; 1 where both masks are empty.
+
+    >>> per_image_iou(np.array([[[1, 1]], [[0, 0]]]), np.array([[[0, 1]], [[0, 0]]]))
+    array([0.5, 1. ])
+    """
+    p, t = predicted.astype(bool), truth.astype(bool)
+    intersection = (p & t).sum((1, 2))
+    union = (p | t).sum((1, 2))
+    return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
+
+
+def score(predicted: np.ndarray, truth: np.ndarray) -> Score:
+    """Score masks [N, H, W] (bool or 0/1) against the truth; N >= 1."""
+    iou = per_image_iou(predicted, truth)
+    p, t = predicted.astype(bool), truth.astype(bool)
+    return Score(
+        mean=float(iou.mean()),
+        p5=float(np.percentile(iou, 5)),
+        lowest=float(iou.min()),
+        dataset=float((p & t).sum() / max(1, (p | t).sum())),
+        n=len(iou),
+    )

@@ -1,0 +1,66 @@
+"""The whole network: a frame goes in, mask logits and latents come out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from training.heads import AttentionConvHead
+from training.videogpt.resnet import CollapsedFrameEncoder, FrameEncoder, expand
+
+
+class Segmentation(NamedTuple):
+    """What the network says of a batch of frames.
+
+    Attributes:
+        logits: float [B, 64, 64]; the robot's probability is their sigmoid.
+        latents: float [B, 16, 16, 240], the frame encoder's output, non-negative.
+    """
+
+    logits: Tensor
+    latents: Tensor
+
+
+def normalise(frames: Tensor) -> Tensor:
+    """Pixels uint8 [B, 64, 64, 3] in 0..255 -> float32 [B, 3, 64, 64] in [-0.5, 0.5], as VideoGPT was trained."""
+    return frames.movedim(-1, 1).float() / 255 - 0.5
+
+
+class Segmenter(nn.Module):
+    """Frame encoder and head, for single frames uint8 [B, 64, 64, 3]."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, frames: Tensor) -> Segmentation:
+        """Segment a batch of frames."""
+        latents: Tensor = self.encoder(normalise(frames))
+        return Segmentation(self.head(latents), latents)
+
+
+class _OneFrameClip(nn.Module):
+    """Gives a published encoder its clip of one frame and takes the time axis off again."""
+
+    def __init__(self, encoder: FrameEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, H, W] -> [B, H/4, W/4, dim]."""
+        latents: Tensor = self.encoder(x[:, :, None])
+        return latents[:, 0]
+
+
+def build_segmenter() -> Segmenter:
+    """A new network with random weights, its encoder collapsed to 2D."""
+    return Segmenter(CollapsedFrameEncoder(), AttentionConvHead())
+
+
+def published_form(segmenter: Segmenter) -> Segmenter:
+    """The same network with its encoder as published: 3D kernels and a time axis of one. Shares the head."""
+    encoder = FrameEncoder()
+    encoder.load_state_dict(expand(segmenter.encoder.state_dict()))
+    return Segmenter(_OneFrameClip(encoder), segmenter.head).train(segmenter.training)

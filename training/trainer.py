@@ -1,0 +1,139 @@
+"""One finetuning run from configuration to run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from training.data.batches import train_loader, val_loader
+from training.data.frames import concatenate
+from training.data.readers import read_frames
+from training.data.splits import Split, proposed_split, seeded_split
+from training.finetune import Finetune
+from training.pictures import prediction_panel, save_curves
+from training.run import code_revision, load_segmenter, write_run
+from training.scores import Score, score
+from training.segmenter import Segmenter, build_segmenter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.config import DataConfig, TrainConfig
+    from training.data.frames import FrameSet
+
+EVALUATION_BATCH = 32
+
+
+def read_split(config: DataConfig, seed: int) -> Split:
+    """Read the labelled frames and put their scenes on two sides."""
+    frames = concatenate([read_frames(path) for path in config.train])
+    if config.split == "proposed":
+        return proposed_split(frames)
+    return seeded_split(frames, config.val_fraction, seed)
+
+
+def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
+    """Robot probability float32 [N, 64, 64] of frames uint8 [N, 64, 64, 3], in float32 arithmetic."""
+    segmenter.eval()
+    with torch.inference_mode():
+        parts = [
+            torch.sigmoid(segmenter(torch.from_numpy(frames[i : i + EVALUATION_BATCH])).logits).numpy()
+            for i in range(0, len(frames), EVALUATION_BATCH)
+        ]
+    return np.concatenate(parts)
+
+
+class RunPictures(Callback):
+    """Keeps the learning curves in the run folder up to date."""
+
+    def __init__(self, history: Path, picture: Path) -> None:
+        self.history = history
+        self.picture = picture
+
+    def on_train_epoch_end(self, *_: object) -> None:
+        """Draw what the logger has written so far."""
+        if self.history.is_file():
+            save_curves(self.history, self.picture)
+
+
+def train(config: TrainConfig) -> Score:
+    """Train, or go on with what `config.out` holds, and write the run folder.
+
+    Returns:
+        The averaged weights' score on the validation scenes, at probability 0.5.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    lightning.seed_everything(config.seed, verbose=False)
+    split = read_split(config.data, config.seed)
+    config.out.mkdir(parents=True, exist_ok=True)
+    segmenter = load_segmenter(config.model.init) if config.model.init else build_segmenter()
+    module = Finetune(segmenter, config.optim, config.steps)
+    logger = CSVLogger(config.out, name=None, version="")
+    checkpoints = config.out / "checkpoints"
+    history = config.out / "metrics.csv"
+    trainer = lightning.Trainer(
+        max_epochs=config.epochs,
+        precision=config.precision,
+        gradient_clip_val=config.optim.clip_norm,
+        logger=logger,
+        callbacks=[
+            EMAWeightAveraging(decay=config.optim.ema_decay),
+            ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
+            TQDMProgressBar(leave=True),
+            RunPictures(history, config.out / "curves.png"),
+        ],
+        enable_model_summary=False,
+        log_every_n_steps=config.steps_per_epoch,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    last = checkpoints / "last.ckpt"
+    trainer.fit(
+        module,
+        train_loader(
+            split.train,
+            config.augment,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            steps_per_epoch=config.steps_per_epoch,
+        ),
+        val_loader(split.val, EVALUATION_BATCH),
+        ckpt_path=str(last) if last.is_file() else None,
+        weights_only=False,
+    )
+    return _finish(config, module.segmenter, split)
+
+
+def _finish(config: TrainConfig, segmenter: Segmenter, split: Split) -> Score:
+    segmenter = segmenter.to("cpu", memory_format=torch.contiguous_format)
+    predicted = predict(segmenter, split.val.frames) > 0.5
+    result = score(predicted, split.val.masks)
+    prediction_panel(split.val.frames, predicted, split.val.masks).save(config.out / "predictions.png")
+    record: dict[str, Any] = {
+        "scores": {"val": result._asdict()},
+        "split": {name: sorted(set(side.scene.tolist())) for name, side in split._asdict().items()},
+        "data": [_provenance(path, split) for path in config.data.train],
+        "code_revision": code_revision(),
+        "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
+    }
+    write_run(config.out, segmenter, config, record)
+    return result
+
+
+def _provenance(path: Path, split: Split) -> dict[str, Any]:
+    frames: FrameSet = read_frames(path)
+    return {
+        "name": path.name,
+        "frames": len(frames),
+        "train": len(split.train),
+        "val": len(split.val),
+        "sha256": frames.sha256(),
+        "fields": [f.name for f in dataclasses.fields(frames)],
+    }

@@ -1,0 +1,222 @@
+"""The frame encoder: the 3D ResNet through which VideoGPT's prior sees its conditioning frame.
+
+Yan et al. 2021, "VideoGPT: Video Generation using VQ-VAE and Transformers", public PyTorch version, `resnet.*`.
+
+The same tree of modules is built in two forms with the same parameter names:
+
+* `FrameEncoder`, as published: 3D convolutions over clips of any length.
+* `CollapsedFrameEncoder`: 2D convolutions over single frames. With one frame, zero padding leaves only the middle
+  temporal slice of a 3x3x3 kernel anything to multiply, so the two agree exactly and the 2D form costs a third.
+
+`collapse` and `expand` turn the parameters of one form into those of the other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LAYERS = (3, 4, 6, 3)
+"""Residual blocks in each of the four groups: the ResNet-34 layout."""
+
+LATENT_DIM = 240
+"""Channels of the latents, as in the public `bair_gpt`."""
+
+STRIDE = (1, 4, 4)
+"""Total stride over time, height and width."""
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of every position: [B, C, ...] -> the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; the kernel keeps its statistics in float32 whatever the dtype of `x`."""
+        normed: Tensor = self.norm(x.movedim(1, -1))
+        return normed.movedim(-1, 1)
+
+
+class NormRelu(nn.Module):
+    """Channel normalisation and, unless switched off, a ReLU."""
+
+    def __init__(self, channels: int, *, relu: bool = True) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, ...] -> the same shape."""
+        y: Tensor = self.relu(self.norm(x))
+        return y
+
+
+class ResidualBlock(nn.Module):
+    """Two 3-tap convolutions beside a shortcut.
+
+    The branch is rectified once before it is added to the shortcut and once after, as in the public weights; the
+    first block of a group projects its shortcut to the new width and stride.
+    """
+
+    def __init__(self, conv: type[nn.Conv2d | nn.Conv3d], c_in: int, c_out: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv1 = conv(c_in, c_out, 3, stride, padding=1, bias=False)
+        self.bnr1 = NormRelu(c_out)
+        self.conv2 = conv(c_out, c_out, 3, padding=1, bias=False)
+        self.bnr2 = NormRelu(c_out)
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What the branch is added to: [B, C_in, ...] -> [B, C_out, ...]."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, ...] -> [B, C_out, ...], non-negative."""
+        branch = self.bnr2(self.conv2(self.bnr1(self.conv1(x))))
+        return torch.relu(branch + self.shortcut(x))
+
+
+class StartBlock(ResidualBlock):
+    """A residual block whose shortcut is a strided 1-tap convolution and a norm without ReLU."""
+
+    def __init__(self, conv: type[nn.Conv2d | nn.Conv3d], c_in: int, c_out: int, stride: tuple[int, ...]) -> None:
+        super().__init__(conv, c_in, c_out, stride)
+        self.proj_conv = conv(c_in, c_out, 1, stride, bias=False)
+        self.proj_bnr = NormRelu(c_out, relu=False)
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Project to the block's width and stride."""
+        y: Tensor = self.proj_bnr(self.proj_conv(x))
+        return y
+
+
+class Group(nn.Module):
+    """One start block and `n_blocks - 1` plain ones of the same width."""
+
+    def __init__(
+        self, conv: type[nn.Conv2d | nn.Conv3d], c_in: int, c_out: int, n_blocks: int, stride: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.start_block = StartBlock(conv, c_in, c_out, stride)
+        unit = (1,) * len(stride)
+        self.blocks = nn.Sequential(*[ResidualBlock(conv, c_out, c_out, unit) for _ in range(n_blocks - 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, ...] -> [B, C_out, ...]."""
+        y: Tensor = self.blocks(self.start_block(x))
+        return y
+
+
+def group_strides(stride: Sequence[int]) -> list[tuple[int, ...]]:
+    """Stride of each of the four groups; the first keeps the resolution, each later one may halve an axis.
+
+    Raises:
+        ValueError: A total stride that three halvings cannot make.
+
+    >>> group_strides((1, 4, 4))
+    [(1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 1, 1)]
+    """
+    if any(s not in (1, 2, 4, 8) for s in stride):
+        raise ValueError(f"a frame encoder halves each axis at most three times: expected 1, 2, 4 or 8, got {stride}")
+    halvings = [s.bit_length() - 1 for s in stride]
+    return [
+        (1,) * len(halvings),
+        *(tuple(2 if n > level else 1 for n in halvings) for level in range(3)),
+    ]
+
+
+class _ResNet(nn.Module):
+    """The tree of modules that both forms share; `conv` decides over how many axes it works."""
+
+    def __init__(
+        self,
+        conv: type[nn.Conv2d | nn.Conv3d],
+        layers: Sequence[int],
+        dim: int,
+        stride: Sequence[int],
+        width_multiplier: int,
+    ) -> None:
+        super().__init__()
+        widths = [64 * width_multiplier, 128 * width_multiplier, 256 * width_multiplier, dim]
+        self.stem = nn.Sequential(conv(3, widths[0], 3, padding=1, bias=False), NormRelu(widths[0]))
+        strides = group_strides(stride)
+        inputs = [widths[0], *widths[:-1]]
+        groups = [
+            Group(conv, *shape, group_stride)
+            for *shape, group_stride in zip(inputs, widths, layers, strides, strict=True)
+        ]
+        self.group1, self.group2, self.group3, self.group4 = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, 3, ...] -> [B, ..., dim], channel last."""
+        x = self.stem(x)
+        for group in (self.group1, self.group2, self.group3, self.group4):
+            x = group(x)
+        return x.movedim(1, -1)
+
+
+class FrameEncoder(_ResNet):
+    """The encoder as published: clips [B, 3, T, H, W] in [-0.5, 0.5] -> latents [B, T, H/4, W/4, dim] >= 0."""
+
+    def __init__(
+        self,
+        layers: Sequence[int] = LAYERS,
+        dim: int = LATENT_DIM,
+        stride: Sequence[int] = STRIDE,
+        width_multiplier: int = 1,
+    ) -> None:
+        super().__init__(nn.Conv3d, layers, dim, stride, width_multiplier)
+
+
+class CollapsedFrameEncoder(_ResNet):
+    """The encoder for single frames: [B, 3, H, W] in [-0.5, 0.5] -> latents [B, H/4, W/4, dim] >= 0."""
+
+    def __init__(
+        self,
+        layers: Sequence[int] = LAYERS,
+        dim: int = LATENT_DIM,
+        stride: Sequence[int] = STRIDE[1:],
+        width_multiplier: int = 1,
+    ) -> None:
+        super().__init__(nn.Conv2d, layers, dim, stride, width_multiplier)
+        self.load_state_dict(collapse(FrameEncoder(layers, dim, (1, *stride), width_multiplier).state_dict()))
+
+
+def collapse(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters of `CollapsedFrameEncoder` from those of `FrameEncoder`: the middle temporal slice of each kernel.
+
+    Exact for clips of one frame only. Tensors are copies.
+    """
+    return {
+        name: (tensor[:, :, tensor.shape[2] // 2] if tensor.ndim == 5 else tensor).clone()
+        for name, tensor in published.items()
+    }
+
+
+def expand(collapsed: Mapping[str, Tensor], outer: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Parameters of `FrameEncoder` from those of `CollapsedFrameEncoder`.
+
+    Args:
+        collapsed: Names to tensors of the 2D form.
+        outer: A published state dict that gives the outer temporal slices, which single frames never meet and
+            training on them never changes. Without it they are zero.
+
+    Returns:
+        New tensors; kernels gain a temporal axis of 3 (1 for projections) in third place.
+    """
+    published = {}
+    for name, tensor in collapsed.items():
+        if tensor.ndim != 4:
+            published[name] = tensor.clone()
+            continue
+        taps = 3 if tensor.shape[-1] == 3 else 1
+        kernel = tensor.new_zeros(*tensor.shape[:2], taps, *tensor.shape[2:]) if outer is None else outer[name].clone()
+        kernel[:, :, taps // 2] = tensor
+        published[name] = kernel
+    return published
