@@ -17,7 +17,9 @@ class Config(BaseModel):
 class DataConfig(Config):
     """Which labelled frames to learn from, and how they are split."""
 
-    train: tuple[Path, ...] = Field(min_length=1, description="labelled data sets (.npz, folder of shards, COCO folder)")
+    train: tuple[Path, ...] = Field(
+        min_length=1, description="labelled data sets (.npz, folder of shards, COCO folder)"
+    )
     split: Literal["proposed", "seeded"] = Field(
         "proposed", description="proposed: the data sets' own train/val marks; seeded: scenes drawn by `seed`"
     )
@@ -46,6 +48,9 @@ class ModelConfig(Config):
 
     encoder: Literal["frame-encoder"] = Field("frame-encoder", description="VideoGPT's 3D ResNet, one frame at a time")
     head: Literal["attention-conv"] = Field("attention-conv", description="8-head self-attention, then convolutions")
+    layers: tuple[int, int, int, int] = Field(
+        (3, 4, 6, 3), description="residual blocks of the encoder's groups; other counts do not fit public weights"
+    )
     init: Path | None = Field(None, description="a run folder whose weights to start from")
 
 
@@ -55,7 +60,9 @@ class OptimConfig(Config):
     lr: float = Field(6e-4, gt=0, description="peak learning rate, per step of one batch")
     weight_decay: float = Field(0.02, ge=0)
     warmup_steps: int = Field(150, ge=0)
-    final_lr_ratio: float = Field(0.01, ge=0, le=1, description="learning rate at the last step, as a share of the peak")
+    final_lr_ratio: float = Field(
+        0.01, ge=0, le=1, description="learning rate at the last step, as a share of the peak"
+    )
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="per-step decay of the weight average that is evaluated")
     bce_weight: float = Field(0.5, ge=0, description="weight of the cross-entropy beside the Jaccard loss")

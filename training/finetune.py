@@ -26,7 +26,8 @@ class Finetune(lightning.LightningModule):
 
     def __init__(self, segmenter: Segmenter, optim: OptimConfig, steps: int) -> None:
         super().__init__()
-        self.segmenter = segmenter.to(memory_format=torch.channels_last)
+        # Channels last: what the norms read, and the faster layout for convolutions.
+        self.segmenter: Segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in torch's stubs
         self.optim = optim
         self.steps = steps
         self._predicted: list[np.ndarray] = []

@@ -22,7 +22,7 @@ class LatentAttention(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Let every latent look at all others of its frame."""
         tokens = self.norm(latents).flatten(1, 2)  # [B, 256, C]
-        mixed, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        mixed: Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0]
         return latents + mixed.view_as(latents)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from training.scores import per_image_iou
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 GREEN, RED, BLUE = (60, 220, 90), (240, 60, 50), (60, 120, 255)
@@ -66,16 +65,14 @@ def prediction_panel(
     return panel(rows)
 
 
-def save_curves(history: Path, picture: Path) -> None:
-    """Draw the columns of a run's CSV history: losses above, validation IoU below, by step."""
-    with history.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+def save_curves(history: Sequence[Mapping[str, str]], picture: Path) -> None:
+    """Draw the rows of a run's history: losses above, validation IoU below, by step."""
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     losses, ious = figure.subplots(2, 1, sharex=True)
     for axes, names in ((losses, ("train_loss", "val_loss")), (ious, ("val_iou", "val_iou_p5"))):
         for name in names:
-            points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+            points = [(int(row["step"]), float(row[name])) for row in history if row.get(name)]
             if points:
                 axes.plot(*zip(*points, strict=True), marker=".", markersize=3, linewidth=1, label=name)
         axes.grid(visible=True, alpha=0.3)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 RECORD = "run.json"
+HISTORY = "history.csv"
 
 
 class RunError(ValueError):
@@ -72,12 +73,13 @@ def load_segmenter(folder: Path) -> Segmenter:
     """The trained network of a finished run, in evaluation mode.
 
     Raises:
-        RunError: Weights are missing or do not fit the network.
+        RunError: No finished run, or weights that do not fit the network.
     """
+    config = read_run(folder).config
     file = folder / WEIGHTS
     if not file.is_file():
         raise RunError(f"{folder}: expected {WEIGHTS}, found none: has `robomask train` ended?")
-    segmenter = build_segmenter()
+    segmenter = build_segmenter(config.model.layers)
     try:
         segmenter.load_state_dict(load_file(file))
     except RuntimeError as error:

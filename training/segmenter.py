@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
 from training.heads import AttentionConvHead
-from training.videogpt.resnet import CollapsedFrameEncoder, FrameEncoder, expand
+from training.videogpt.resnet import LAYERS, CollapsedFrameEncoder, FrameEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Segmentation(NamedTuple):
@@ -54,13 +57,18 @@ class _OneFrameClip(nn.Module):
         return latents[:, 0]
 
 
-def build_segmenter() -> Segmenter:
-    """A new network with random weights, its encoder collapsed to 2D."""
-    return Segmenter(CollapsedFrameEncoder(), AttentionConvHead())
+def build_segmenter(layers: Sequence[int] = LAYERS) -> Segmenter:
+    """A new network with random weights, its encoder collapsed to 2D; `layers` are the blocks of its four groups."""
+    return Segmenter(CollapsedFrameEncoder(layers), AttentionConvHead())
 
 
 def published_form(segmenter: Segmenter) -> Segmenter:
-    """The same network with its encoder as published: 3D kernels and a time axis of one. Shares the head."""
-    encoder = FrameEncoder()
-    encoder.load_state_dict(expand(segmenter.encoder.state_dict()))
-    return Segmenter(_OneFrameClip(encoder), segmenter.head).train(segmenter.training)
+    """The same network with its encoder as published: 3D kernels and a time axis of one. Shares the head.
+
+    Raises:
+        TypeError: The encoder has no published form.
+    """
+    if not isinstance(segmenter.encoder, CollapsedFrameEncoder):
+        raise TypeError(f"expected a collapsed frame encoder, got {type(segmenter.encoder).__name__}")
+    encoder = _OneFrameClip(segmenter.encoder.published())
+    return Segmenter(encoder, segmenter.head).train(segmenter.training)

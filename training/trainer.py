@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 
 from training.data.batches import train_loader, val_loader
 from training.data.frames import concatenate
 from training.data.readers import read_frames
 from training.data.splits import Split, proposed_split, seeded_split
 from training.finetune import Finetune
-from training.pictures import prediction_panel, save_curves
-from training.run import code_revision, load_segmenter, write_run
+from training.history import HistoryCallback
+from training.pictures import prediction_panel
+from training.run import HISTORY, code_revision, load_segmenter, write_run
 from training.scores import Score, score
 from training.segmenter import Segmenter, build_segmenter
 
@@ -49,19 +49,6 @@ def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-class RunPictures(Callback):
-    """Keeps the learning curves in the run folder up to date."""
-
-    def __init__(self, history: Path, picture: Path) -> None:
-        self.history = history
-        self.picture = picture
-
-    def on_train_epoch_end(self, *_: object) -> None:
-        """Draw what the logger has written so far."""
-        if self.history.is_file():
-            save_curves(self.history, self.picture)
-
-
 def train(config: TrainConfig) -> Score:
     """Train, or go on with what `config.out` holds, and write the run folder.
 
@@ -73,24 +60,21 @@ def train(config: TrainConfig) -> Score:
     lightning.seed_everything(config.seed, verbose=False)
     split = read_split(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    segmenter = load_segmenter(config.model.init) if config.model.init else build_segmenter()
+    segmenter = load_segmenter(config.model.init) if config.model.init else build_segmenter(config.model.layers)
     module = Finetune(segmenter, config.optim, config.steps)
-    logger = CSVLogger(config.out, name=None, version="")
     checkpoints = config.out / "checkpoints"
-    history = config.out / "metrics.csv"
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
         gradient_clip_val=config.optim.clip_norm,
-        logger=logger,
+        logger=False,
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
             TQDMProgressBar(leave=True),
-            RunPictures(history, config.out / "curves.png"),
+            HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
         ],
         enable_model_summary=False,
-        log_every_n_steps=config.steps_per_epoch,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
@@ -106,13 +90,13 @@ def train(config: TrainConfig) -> Score:
         ),
         val_loader(split.val, EVALUATION_BATCH),
         ckpt_path=str(last) if last.is_file() else None,
-        weights_only=False,
+        weights_only=True,
     )
     return _finish(config, module.segmenter, split)
 
 
 def _finish(config: TrainConfig, segmenter: Segmenter, split: Split) -> Score:
-    segmenter = segmenter.to("cpu", memory_format=torch.contiguous_format)
+    segmenter = segmenter.to("cpu")
     predicted = predict(segmenter, split.val.frames) > 0.5
     result = score(predicted, split.val.masks)
     prediction_panel(split.val.frames, predicted, split.val.masks).save(config.out / "predictions.png")

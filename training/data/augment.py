@@ -46,9 +46,7 @@ def augment(
     return frame, mask
 
 
-def warp(
-    frame: np.ndarray, mask: np.ndarray, config: AugmentConfig, rng: Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def warp(frame: np.ndarray, mask: np.ndarray, config: AugmentConfig, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
     """Mirror, turn, scale, stretch and shift about the centre.
 
     The first row and column are cut off before edges are replicated: in BAIR's pictures they are black.
@@ -135,4 +133,5 @@ def stamp(frame: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def _u8(x: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    clipped: np.ndarray = np.clip(np.rint(x), 0, 255)
+    return clipped.astype(np.uint8)

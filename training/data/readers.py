@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
-from training.data.frames import SIZE, FrameSet, concatenate, to_model_size
+from training.data.frames import FrameSet, concatenate, to_model_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ANNOTATION_FILES = ("_annotations.coco.json", "annotations.json")
 
@@ -127,6 +130,3 @@ def _frame_set(
         return FrameSet(np.stack([f for f, _ in small]), np.stack([m for _, m in small]), scene, split)
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error
-
-
-__all__ = ["SIZE", "DatasetError", "read_coco", "read_frames", "read_npz", "scene_of"]

@@ -19,7 +19,10 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    Conv = Callable[..., nn.Module]
+    """`nn.Conv2d` or `nn.Conv3d`."""
 
 LAYERS = (3, 4, 6, 3)
 """Residual blocks in each of the four groups: the ResNet-34 layout."""
@@ -65,7 +68,7 @@ class ResidualBlock(nn.Module):
     first block of a group projects its shortcut to the new width and stride.
     """
 
-    def __init__(self, conv: type[nn.Conv2d | nn.Conv3d], c_in: int, c_out: int, stride: tuple[int, ...]) -> None:
+    def __init__(self, conv: Conv, c_in: int, c_out: int, stride: tuple[int, ...]) -> None:
         super().__init__()
         self.conv1 = conv(c_in, c_out, 3, stride, padding=1, bias=False)
         self.bnr1 = NormRelu(c_out)
@@ -85,7 +88,7 @@ class ResidualBlock(nn.Module):
 class StartBlock(ResidualBlock):
     """A residual block whose shortcut is a strided 1-tap convolution and a norm without ReLU."""
 
-    def __init__(self, conv: type[nn.Conv2d | nn.Conv3d], c_in: int, c_out: int, stride: tuple[int, ...]) -> None:
+    def __init__(self, conv: Conv, c_in: int, c_out: int, stride: tuple[int, ...]) -> None:
         super().__init__(conv, c_in, c_out, stride)
         self.proj_conv = conv(c_in, c_out, 1, stride, bias=False)
         self.proj_bnr = NormRelu(c_out, relu=False)
@@ -99,9 +102,7 @@ class StartBlock(ResidualBlock):
 class Group(nn.Module):
     """One start block and `n_blocks - 1` plain ones of the same width."""
 
-    def __init__(
-        self, conv: type[nn.Conv2d | nn.Conv3d], c_in: int, c_out: int, n_blocks: int, stride: tuple[int, ...]
-    ) -> None:
+    def __init__(self, conv: Conv, c_in: int, c_out: int, n_blocks: int, stride: tuple[int, ...]) -> None:
         super().__init__()
         self.start_block = StartBlock(conv, c_in, c_out, stride)
         unit = (1,) * len(stride)
@@ -136,7 +137,7 @@ class _ResNet(nn.Module):
 
     def __init__(
         self,
-        conv: type[nn.Conv2d | nn.Conv3d],
+        conv: Conv,
         layers: Sequence[int],
         dim: int,
         stride: Sequence[int],
@@ -148,8 +149,8 @@ class _ResNet(nn.Module):
         strides = group_strides(stride)
         inputs = [widths[0], *widths[:-1]]
         groups = [
-            Group(conv, *shape, group_stride)
-            for *shape, group_stride in zip(inputs, widths, layers, strides, strict=True)
+            Group(conv, c_in, c_out, n_blocks, group_stride)
+            for c_in, c_out, n_blocks, group_stride in zip(inputs, widths, layers, strides, strict=True)
         ]
         self.group1, self.group2, self.group3, self.group4 = groups
 
@@ -185,7 +186,14 @@ class CollapsedFrameEncoder(_ResNet):
         width_multiplier: int = 1,
     ) -> None:
         super().__init__(nn.Conv2d, layers, dim, stride, width_multiplier)
-        self.load_state_dict(collapse(FrameEncoder(layers, dim, (1, *stride), width_multiplier).state_dict()))
+        self._shape = (tuple(layers), dim, (1, *stride), width_multiplier)
+        self.load_state_dict(collapse(FrameEncoder(*self._shape).state_dict()))
+
+    def published(self) -> FrameEncoder:
+        """A copy of this encoder in the published form; what single frames never meet is zero."""
+        encoder = FrameEncoder(*self._shape)
+        encoder.load_state_dict(expand(self.state_dict()))
+        return encoder
 
 
 def collapse(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

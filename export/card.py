@@ -1,0 +1,68 @@
+"""The model card that travels with a bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from export.parity import Parity
+    from service.contract import Lineage, Metric
+    from training.run import Run
+
+
+def card(name: str, run: Run, lineage: Lineage, *, metrics: Sequence[Metric], parity: Parity, credit: str) -> str:
+    """The card as Markdown: what the model is for, what it learned from, how well it does, how it was made."""
+    data = "\n".join(
+        f"| {d['name']} | {d['train']} frames, {d['val']} held out | `{d['sha256'][:16]}…` |"
+        for d in run.record["data"]
+    )
+    measured = "\n".join(f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |" for m in metrics)
+    return f"""# {name}
+
+Marks the pixels of a 64x64 camera frame that belong to the robot's own arm.
+
+**Network.** The frame encoder of VideoGPT (3D ResNet-34 layout, 16x16x240 latents, run as its exact 2D collapse),
+8-head self-attention over the latents, two transposed convolutions and a convolution to one probability per pixel.
+Weights are float16 numbers; arithmetic is float32.
+
+**Input** `frames` uint8 [N,64,64,3] RGB. **Output** `probability` float32 [N,64,64], `latents` float32 [N,16,16,240].
+
+## What it learned from
+
+| data | frames | sha256 |
+|---|---|---|
+{data}
+
+{credit}
+
+Frames of {len(run.record["split"]["train"])} scenes were trained on, those of {len(run.record["split"]["val"])} other
+scenes held out. The weights are the running average at the end of a fixed schedule; nothing was selected on the
+held-out scenes.
+
+## How well it does
+
+| measure | value | on | frames |
+|---|---|---|---|
+{measured}
+
+IoU is the mean over images of the robot pixels' intersection over union at probability 0.5. `example.png` shows
+held-out frames from the worst to the best: green where prediction and label agree, red where only the prediction
+says robot, blue where only the label does.
+
+## What it is for, and what not
+
+For frames of the set-up it was trained on: one arm, seen by a fixed camera. Other robots, cameras or crops need
+labels of their own; expect less on frames unlike the training data until then. It says nothing about people or other
+moving things, and is no safety device. Typical errors: single pixels along the edge, finger tips against dark toys,
+thin parts of distant arms, text painted over the picture.
+
+## How it was made
+
+    {lineage.command}
+
+Seed {lineage.seed}, code revision `{lineage.code_revision}`, finished {lineage.created.isoformat()}.
+Largest difference of a probability at export: {parity.collapsed:.1e} between the network as published and its
+collapse, {parity.onnx:.1e} between the network as published and this bundle's ONNX file.
+"""

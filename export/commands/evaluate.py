@@ -1,0 +1,68 @@
+"""`robomask evaluate`: IoU of a run, a bundle or a running service on a data set, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import CliApp, CliPositionalArg
+
+from export.evaluate import EvaluationError, evaluate
+from service.contract import BundleInvalid
+from training.data.readers import DatasetError, read_frames
+from training.pictures import prediction_panel
+from training.run import RunError
+
+if TYPE_CHECKING:
+    from training.data.frames import FrameSet
+
+
+ALL = "all"
+
+
+class EvaluateConfig(BaseModel):
+    """Measure the IoU of a run folder, a bundle or a running service; the result is printed as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: CliPositionalArg[str] = Field(description="run folder, bundle folder, or http://host:port of a service")
+    data: Path = Field(description="labelled frames: .npz, folder of shards, or folder with COCO annotations")
+    split: str = Field(ALL, description="only frames that the data set marks so (train, val, ...), or all")
+    picture: Path | None = Field(
+        None, description="PNG to write: frames and masks, worst first; green both, red too much, blue missed"
+    )
+
+
+def select(frames: FrameSet, split: str) -> FrameSet:
+    """The frames of a split, or all of them.
+
+    Raises:
+        DatasetError: The data set marks none so.
+    """
+    if split == ALL:
+        return frames
+    chosen = frames.split == split
+    if not chosen.any():
+        raise DatasetError(
+            f"expected frames marked {split!r}, the data set marks {sorted(set(frames.split.tolist()) - {''})}"
+        )
+    return frames.take(chosen)
+
+
+def main(argv: list[str]) -> int:
+    """Run from the command line; returns the exit status."""
+    config = CliApp.run(EvaluateConfig, cli_args=argv)
+    try:
+        frames = select(read_frames(config.data), config.split)
+        result = evaluate(config.model, frames)
+    except (DatasetError, RunError, EvaluationError, BundleInvalid) as error:
+        print(f"robomask evaluate: {error}", file=sys.stderr)
+        return 1
+    if config.picture:
+        prediction_panel(frames.frames, result.masks, frames.masks).save(config.picture)
+    report = {"model": config.model, "data": config.data.name, "split": config.split, "iou": result.score._asdict()}
+    print(json.dumps(report, indent=2))
+    return 0

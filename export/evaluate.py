@@ -1,0 +1,112 @@
+"""IoU of a trained run, a bundle or a running service, measured the same way."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from export.parity import open_session
+from service.contract import MANIFEST, open_bundle
+from training.run import RECORD, load_segmenter
+from training.scores import Score, score
+from training.trainer import predict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from training.data.frames import FrameSet
+
+    Masks = Callable[[np.ndarray], np.ndarray]
+    """Frames uint8 [N,64,64,3] -> masks bool [N,64,64]."""
+
+BATCH = 8
+
+
+class Evaluation(NamedTuple):
+    """What was found.
+
+    Attributes:
+        score: IoU.
+        masks: bool [N, 64, 64], as predicted.
+    """
+
+    score: Score
+    masks: np.ndarray
+
+
+class EvaluationError(ValueError):
+    """Something that cannot be evaluated; the message says what was expected and found."""
+
+
+def evaluate(model: str, frames: FrameSet) -> Evaluation:
+    """Predict and score.
+
+    Args:
+        model: A run folder, a bundle folder, or the address of a service (`http://host:port`).
+        frames: Labelled frames, at least one.
+
+    Raises:
+        EvaluationError: Nothing there that can be evaluated, or a service that refuses.
+    """
+    masks = masks_of(model)(frames.frames)
+    return Evaluation(score(masks, frames.masks), masks)
+
+
+def masks_of(model: str) -> Masks:
+    """The function that predicts masks, whichever form the model has.
+
+    Raises:
+        EvaluationError: It has none of the known forms.
+    """
+    if model.startswith(("http://", "https://")):
+        return lambda frames: service_masks(model, frames)
+    folder = Path(model)
+    if (folder / RECORD).is_file():
+        segmenter = load_segmenter(folder)
+        return lambda frames: predict(segmenter, frames) > 0.5
+    if (folder / MANIFEST).is_file():
+        return lambda frames: bundle_masks(folder, frames)
+    raise EvaluationError(
+        f"{model}: expected a run folder (with {RECORD}), a bundle (with {MANIFEST}) or an http address, found neither"
+    )
+
+
+def bundle_masks(folder: Path, frames: np.ndarray) -> np.ndarray:
+    """Masks bool [N,64,64] from a bundle's default precision on ONNX Runtime, at the bundle's threshold."""
+    bundle = open_bundle(folder)
+    manifest = bundle.manifest
+    session = open_session(bundle.model(manifest.default_precision))
+    parts = [
+        session.run(["probability"], {"frames": frames[i : i + BATCH]})[0]
+        for i in tqdm(range(0, len(frames), BATCH), desc=f"{manifest.name} {manifest.version}", unit="batch")
+    ]
+    probability: np.ndarray = np.concatenate(parts)
+    return probability >= manifest.threshold
+
+
+def service_masks(address: str, frames: np.ndarray) -> np.ndarray:
+    """Masks bool [N,64,64] from a running service: each frame is posted as a PNG, each mask comes back as one.
+
+    Raises:
+        EvaluationError: The service does not answer or refuses a frame.
+    """
+    masks = []
+    with httpx.Client(base_url=address, timeout=60, headers={"Accept": "image/png"}) as client:
+        for frame in tqdm(frames, desc=address, unit="frame"):
+            body = io.BytesIO()
+            Image.fromarray(frame).save(body, "PNG")
+            try:
+                answer = client.post("/segment", content=body.getvalue(), headers={"Content-Type": "image/png"})
+                answer.raise_for_status()
+            except httpx.HTTPStatusError as error:
+                raise EvaluationError(f"{address}: expected a mask, got {error.response.text}") from error
+            except httpx.HTTPError as error:
+                raise EvaluationError(f"{address}: expected an answer, got {error!r}: does the service run?") from error
+            masks.append(np.asarray(Image.open(io.BytesIO(answer.content))) > 0)
+    return np.stack(masks)

@@ -1,0 +1,143 @@
+"""From a run folder to a bundle, with a small encoder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.commands.evaluate import main as evaluate_command
+from export.commands.export import main as export_command
+from export.golden_frames import golden_frames
+from export.graph import ServingGraph, round_weights_to_half
+from export.parity import compare, open_session, require
+from export.to_onnx import ExportError, to_onnx
+from service.contract import open_bundle
+from training.config import DataConfig, ModelConfig, TrainConfig
+from training.data.frames import FrameSet
+from training.run import load_segmenter, write_run
+from training.segmenter import build_segmenter
+from training.trainer import predict
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, toys: FrameSet) -> Path:
+    file = tmp_path_factory.mktemp("data") / "toys.npz"
+    np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene)
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A run folder as `robomask train` leaves it, its weights random."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(3)
+    config = TrainConfig(out=folder, data=DataConfig(train=(data,)), model=ModelConfig(layers=(1, 1, 1, 1)), seed=3)
+    record = {
+        "split": {"train": ["toy0"], "val": ["toy1"]},
+        "data": [{"name": data.name, "train": 4, "val": 4, "sha256": "0" * 64}],
+        "code_revision": "abc",
+    }
+    write_run(folder, build_segmenter(config.model.layers), config, record)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, run: Path, data: Path) -> Path:
+    models = tmp_path_factory.mktemp("models")
+    arguments = [str(run), "--models", str(models), "--name", "toy", "--data", str(data), "--split", "all"]
+    assert export_command(arguments) == 0
+    return models / "toy" / "1"
+
+
+def test_a_bundle_is_whole_and_says_where_it_comes_from(bundle: Path, data: Path) -> None:
+    manifest = open_bundle(bundle).manifest
+    assert manifest.lineage.seed == 3
+    assert manifest.lineage.code_revision == "abc"
+    assert "--seed 3" in manifest.lineage.command
+    assert {m.name for m in manifest.metrics} == {"iou_mean", "iou_p5", "iou_lowest", "iou_dataset"}
+    assert str(data.parent) not in (bundle / "manifest.json").read_text() + (bundle / "card.md").read_text()
+
+
+def test_the_bundles_tensors_are_those_of_the_contract(bundle: Path) -> None:
+    session = open_session(open_bundle(bundle).model("fp32"))
+    (frames,), (probability, latents) = session.get_inputs(), session.get_outputs()
+    assert (frames.name, frames.type, frames.shape[1:]) == ("frames", "tensor(uint8)", [64, 64, 3])
+    assert (probability.name, probability.type, probability.shape[1:]) == ("probability", "tensor(float)", [64, 64])
+    assert (latents.name, latents.type, latents.shape[1:]) == ("latents", "tensor(float)", [16, 16, 240])
+    assert all(isinstance(tensor.shape[0], str) for tensor in (frames, probability, latents))
+
+
+def test_the_bundle_says_what_pytorch_says(bundle: Path, run: Path, toys: FrameSet) -> None:
+    session = open_session(open_bundle(bundle).model("fp32"))
+    segmenter = load_segmenter(run)
+    round_weights_to_half(segmenter)
+    probability = session.run(["probability"], {"frames": toys.frames[:7]})[0]
+    np.testing.assert_allclose(probability, predict(segmenter, toys.frames[:7]), atol=1e-4)
+
+
+def test_large_weights_are_stored_as_half(bundle: Path) -> None:
+    model = onnx.load_from_string(open_bundle(bundle).model("fp32"))
+    large = [t for t in model.graph.initializer if np.prod(t.dims) >= 4096]
+    assert large
+    assert all(t.data_type == onnx.TensorProto.FLOAT16 for t in large)
+
+
+def test_the_published_form_its_collapse_and_onnx_agree(run: Path, tmp_path: Path) -> None:
+    segmenter = load_segmenter(run)
+    round_weights_to_half(segmenter)
+    graph = ServingGraph(segmenter)
+    to_onnx(graph, tmp_path / "model.onnx")
+    content = (tmp_path / "model.onnx").read_bytes()
+    parity = compare(graph, content, golden_frames())
+    assert max(parity) < 1e-4
+    require(parity)
+
+
+def test_an_export_whose_weights_differ_is_refused(run: Path, tmp_path: Path) -> None:
+    segmenter = load_segmenter(run)
+    round_weights_to_half(segmenter)
+    to_onnx(ServingGraph(segmenter), tmp_path / "model.onnx")
+    with torch.no_grad():
+        next(segmenter.head.parameters()).add_(0.5)
+        segmenter.encoder.group1.start_block.conv1.weight.mul_(-1)
+    parity = compare(ServingGraph(segmenter), (tmp_path / "model.onnx").read_bytes(), golden_frames())
+    with pytest.raises(ExportError, match=r"agree to 0\.0001"):
+        require(parity)
+
+
+def test_run_and_bundle_get_the_same_score(
+    bundle: Path, run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = []
+    for model in (run, bundle):
+        assert evaluate_command([str(model), "--data", str(data), "--picture", str(tmp_path / "p.png")]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["iou"])
+    assert scores[0]["mean"] == pytest.approx(scores[1]["mean"], abs=0.005)
+    assert (tmp_path / "p.png").stat().st_size > 0
+
+
+def test_exporting_again_makes_the_next_version(bundle: Path, run: Path) -> None:
+    assert export_command([str(run), "--models", str(bundle.parents[1]), "--name", "toy"]) == 0
+    assert open_bundle(bundle.parent / "2").manifest.version == 2
+
+
+def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unfinished = shutil.copytree(run, tmp_path / "unfinished")
+    (unfinished / "run.json").unlink()
+    assert export_command([str(unfinished), "--models", str(tmp_path / "models")]) == 1
+    assert "has `robomask train` ended" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_split_that_nobody_marked_is_refused(bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate_command([str(bundle), "--data", str(data), "--split", "test"]) == 1
+    assert "'test'" in capsys.readouterr().err
+
+
+def test_golden_frames_depend_on_the_seed_alone() -> None:
+    assert np.array_equal(golden_frames(), golden_frames())
+    assert not np.array_equal(golden_frames(0), golden_frames(1))

@@ -1,0 +1,108 @@
+"""Reading labelled data sets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from training.data.frames import FrameSet
+from training.data.readers import DatasetError, read_frames, scene_of
+
+
+def save(path: Path, toys: FrameSet, **arrays: np.ndarray) -> Path:
+    np.savez(path, **{"frames": toys.frames, "masks": toys.masks, "scene": toys.scene, **arrays})
+    return path
+
+
+def test_an_npz_file_is_read_as_it_is(tmp_path: Path, toys: FrameSet) -> None:
+    read = read_frames(save(tmp_path / "a.npz", toys))
+    assert np.array_equal(read.frames, toys.frames)
+    assert np.array_equal(read.masks, toys.masks)
+    assert read.scene.tolist() == toys.scene.tolist()
+    assert read.sha256() == toys.sha256()
+
+
+def test_a_folder_of_shards_is_read_in_order(tmp_path: Path, toys: FrameSet) -> None:
+    save(tmp_path / "b.npz", toys.take(np.arange(4, 8)))
+    save(tmp_path / "a.npz", toys.take(np.arange(4)))
+    assert np.array_equal(read_frames(tmp_path).frames, toys.frames[:8])
+
+
+def test_every_clip_is_a_scene_of_its_own(tmp_path: Path, toys: FrameSet) -> None:
+    file = tmp_path / "clips.npz"
+    np.savez(file, frames=toys.frames.reshape(6, 4, 64, 64, 3), masks=toys.masks.reshape(6, 4, 64, 64))
+    read = read_frames(file)
+    assert np.array_equal(read.frames, toys.frames)
+    assert read.scene[:5].tolist() == ["clips/0"] * 4 + ["clips/1"]
+
+
+def test_larger_frames_are_averaged_down_to_the_models_size(tmp_path: Path, toys: FrameSet) -> None:
+    file = tmp_path / "large.npz"
+    np.savez(file, frames=toys.frames.repeat(3, 1).repeat(2, 2), masks=toys.masks.repeat(3, 1).repeat(2, 2))
+    read = read_frames(file)
+    assert np.array_equal(read.frames, toys.frames)
+    assert np.array_equal(read.masks, toys.masks)
+
+
+def write_coco(folder: Path, toys: FrameSet, name: str) -> None:
+    images, annotations = [], []
+    for i, (frame, mask) in enumerate(zip(toys.frames, toys.masks, strict=True)):
+        file = f"{toys.scene[i]}_{i:03d}.png"
+        Image.fromarray(frame).save(folder / file)
+        images.append({"id": i + 5, "file_name": file, "width": 64, "height": 64})
+        if i % 2:
+            rle = coco_mask.encode(np.asfortranarray(mask))
+            segmentation = {"size": rle["size"], "counts": rle["counts"].decode()}
+        else:
+            ys, xs = np.nonzero(mask)
+            x0, x1, y0, y1 = (float(v) for v in (xs.min(), xs.max() + 1, ys.min(), ys.max() + 1))
+            segmentation = [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        annotations.append({"id": i, "image_id": i + 5, "category_id": 1, "segmentation": segmentation, "iscrowd": 0})
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "robot"}]}
+    (folder / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", ["_annotations.coco.json", "annotations.json"])
+def test_coco_polygons_and_run_lengths_become_masks(tmp_path: Path, toys: FrameSet, name: str) -> None:
+    write_coco(tmp_path, toys, name)
+    read = read_frames(tmp_path)
+    assert np.array_equal(read.frames, toys.frames)
+    assert np.array_equal(read.masks, toys.masks)
+    assert read.scene.tolist() == toys.scene.tolist()
+
+
+def test_a_missing_image_is_named(tmp_path: Path, toys: FrameSet) -> None:
+    write_coco(tmp_path, toys, "annotations.json")
+    (tmp_path / "toy1_005.png").unlink()
+    with pytest.raises(DatasetError, match=r"toy1_005\.png"):
+        read_frames(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"frames": np.zeros((2, 8, 8, 3), np.float32), "masks": np.zeros((2, 8, 8), np.uint8)}, "float32"),
+        ({"frames": np.zeros((2, 8, 8, 3), np.uint8), "masks": np.zeros((2, 8, 9), np.uint8)}, r"\[2, 8, 9\]"),
+        ({"frames": np.zeros((2, 64, 64, 3), np.uint8), "masks": np.full((2, 64, 64), 255, np.uint8)}, "divide"),
+        ({"frames": np.zeros((2, 8, 8, 3), np.uint8)}, "'masks'"),
+        ({"frames": np.zeros((0, 8, 8, 3), np.uint8), "masks": np.zeros((0, 8, 8), np.uint8)}, "at least one"),
+    ],
+)
+def test_wrong_arrays_are_refused_with_what_was_found(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(DatasetError, match=message):
+        read_frames(tmp_path / "bad.npz")
+
+
+def test_a_path_that_holds_nothing_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such file"):
+        read_frames(tmp_path / "absent")
+
+
+def test_scenes_come_from_file_names() -> None:
+    assert [scene_of(s) for s in ("scene03_012", "kitchen-left-7", "alone")] == ["scene03", "kitchen-left", "alone"]

@@ -1,0 +1,124 @@
+"""Whole runs on the toy data set with a small encoder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from training.commands.train import main
+from training.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from training.data.frames import FrameSet
+from training.history import read_history
+from training.run import HISTORY, RunError, load_segmenter, read_run
+from training.trainer import predict, train
+
+SMALL = ModelConfig(layers=(1, 1, 1, 1))
+
+
+def config(folder: Path, toys: FrameSet, out: str, **changes: object) -> TrainConfig:
+    data = folder / "toys.npz"
+    np.savez(data, frames=toys.frames, masks=toys.masks, scene=toys.scene)
+    settings = {
+        "out": folder / out,
+        "data": DataConfig(train=(data,), split="seeded", val_fraction=0.3),
+        "model": SMALL,
+        "augment": AugmentConfig(),
+        "optim": OptimConfig(warmup_steps=2),
+        "epochs": 2,
+        "steps_per_epoch": 2,
+        "batch_size": 2,
+        "precision": "32-true",
+        **changes,
+    }
+    return TrainConfig.model_validate(settings)
+
+
+def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(
+    tmp_path: Path, toys: FrameSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = config(tmp_path, toys, "whole", epochs=3)
+    train(whole)
+
+    torn = config(tmp_path, toys, "torn", epochs=3)
+    passes = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == 2:
+            raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.finetune.Finetune.on_train_epoch_start", interrupt, raising=False)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(torn)
+    with pytest.raises(RunError, match="has `robomask train` ended"):
+        load_segmenter(torn.out)
+    train(torn)
+
+    one, other = load_segmenter(whole.out).state_dict(), load_segmenter(torn.out).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert read_history(torn.out / HISTORY) == read_history(whole.out / HISTORY)
+    assert [row["step"] for row in read_history(torn.out / HISTORY)] == ["2", "4", "6"]
+
+
+def test_the_command_leaves_a_run_folder_that_says_what_made_it(
+    tmp_path: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = config(tmp_path, toys, "run")
+    arguments = [
+        *("--out", str(wanted.out), "--data.train", json.dumps([str(wanted.data.train[0])])),
+        *("--data.split", "seeded", "--data.val-fraction", "0.3", "--model.layers", "[1,1,1,1]"),
+        *("--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "2", "--seed", "5"),
+    ]
+    assert main(arguments) == 0
+    assert "held-out frames" in capsys.readouterr().out
+    run = read_run(wanted.out)
+    assert run.config.seed == 5
+    assert not set(run.record["split"]["train"]) & set(run.record["split"]["val"])
+    assert run.record["data"][0]["sha256"] == toys.sha256()
+    assert run.record["scores"]["val"]["n"] > 0
+    for picture in ("curves.png", "predictions.png"):
+        Image.open(wanted.out / picture).verify()
+
+
+def test_a_run_goes_on_from_the_weights_of_another(tmp_path: Path, toys: FrameSet) -> None:
+    first = config(tmp_path, toys, "first")
+    train(first)
+    second = config(
+        tmp_path, toys, "second", model=SMALL.model_copy(update={"init": first.out}), optim=OptimConfig(lr=1e-9)
+    )
+    train(second)
+    before, after = (predict(load_segmenter(c.out), toys.frames[:2]) for c in (first, second))
+    np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_the_network_learns_the_toy_task(tmp_path: Path, toys: FrameSet) -> None:
+    result = train(
+        config(
+            tmp_path, toys, "learned",
+            augment=AugmentConfig(occlude=0, blur=0, noise=0, compress=0, stamp=0),
+            optim=OptimConfig(lr=1e-3, warmup_steps=5, ema_decay=0.8), epochs=5, steps_per_epoch=8, batch_size=4,
+        )
+    )  # fmt: skip
+    assert result.mean > 0.8
+
+
+def test_a_data_set_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = tmp_path / "absent.npz"
+    assert main(["--out", str(tmp_path / "run"), "--data.train", json.dumps([str(absent)])]) == 1
+    assert "absent.npz" in capsys.readouterr().err
+
+
+def test_an_unknown_setting_is_an_error() -> None:
+    with pytest.raises(ValueError, match="learning_rate"):
+        OptimConfig.model_validate({"learning_rate": 1.0})
+
+
+def test_training_on_cpu_leaves_no_half_precision_behind(tmp_path: Path, toys: FrameSet) -> None:
+    settings = config(tmp_path, toys, "half", precision="bf16-mixed", epochs=1)
+    train(settings)
+    assert {p.dtype for p in load_segmenter(settings.out).parameters()} == {torch.float32}
