@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 
 from pydantic_settings import CliApp
 
@@ -15,10 +17,23 @@ from training.trainer import train
 def main(argv: list[str]) -> int:
     """Run from the command line; returns the exit status."""
     config = CliApp.run(TrainConfig, cli_args=argv)
+    quieten_lightning()
+    print(config.model_dump_json(indent=2), flush=True)
     try:
         result = train(config)
     except (DatasetError, RunError, ValueError) as error:
         print(f"robomask train: {error}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
+        print(f"robomask train: interrupted; the same command goes on from {config.out}", file=sys.stderr)
+        return 130
     print(f"{config.out}: mean IoU {result.mean:.4f}, 5th percentile {result.p5:.4f} on {result.n} held-out frames")
     return 0
+
+
+def quieten_lightning() -> None:
+    """Leave the terminal to the progress bar: no advertisements, no notes on devices that are not there."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning on a newer PyTorch
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # resuming is on purpose
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # samples cost 2 ms, steps a second

@@ -1,0 +1,112 @@
+"""Where everything is made and handed to what needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from service.http import answer_errors, segment_router
+from service.limits import MemoryBudget
+from service.metrics import Metrics
+from service.middleware import Envelope
+from service.models import Models, Opener
+from service.openapi import as_problems
+from service.pipeline import Pipeline
+from service.scheduler import Scheduler
+from service.state import page_router, state_router
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from service.settings import Settings
+
+__all__ = ["create_app", "create_models"]
+
+_TITLE = "robomask"
+_DESCRIPTION = "Frame in, mask out: tells a robot's own arm from the rest of what its camera sees."
+
+
+def create_models(settings: Settings) -> Models:
+    """The models that the settings name, not loaded yet.
+
+    Raises:
+        StartFailed: There are none.
+    """
+    opener = Opener(
+        provider=settings.provider,
+        precision=settings.precision,
+        intra_op_threads=settings.intra_op_threads,
+        max_batch=settings.max_batch,
+    )
+    return Models(settings.models, settings.model, settings.version, opener)
+
+
+def create_app(settings: Settings, models: Models, on_load_failure: Callable[[BaseException], None]) -> FastAPI:
+    """The service. It answers at once, and is ready when the model has been loaded and tested.
+
+    Args:
+        settings: The settings.
+        models: The models to serve; loaded when the application starts.
+        on_load_failure: Called from the event loop if no model can be loaded.
+    """
+    metrics = Metrics(CollectorRegistry())
+    ProcessCollector(registry=metrics.registry)
+    scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe)
+    metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
+    codec = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="robomask-codec")
+    pipeline = Pipeline(
+        scheduler=scheduler,
+        codec=codec,
+        budget=MemoryBudget(settings.max_inflight_bytes),
+        limits=settings.limits(),
+        metrics=metrics,
+        decode_limit=settings.queue_limit,
+    )
+
+    def load() -> None:
+        slot = models.load()
+        metrics.serves(slot.bundle, slot.engine, slot.load_s)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(asyncio.to_thread(load))
+        loading.add_done_callback(lambda task: _report(task, on_load_failure))
+        yield
+        loading.cancel()
+        scheduler.close()
+        codec.shutdown()
+
+    app = FastAPI(
+        title=_TITLE, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    app.include_router(segment_router(pipeline, models, settings.body_timeout_s))
+    app.include_router(state_router(models, metrics))
+    app.include_router(page_router())
+    app.add_middleware(Envelope, metrics=metrics, release=pipeline.release)
+    answer_errors(app, metrics)
+    _describe(app)
+    return app
+
+
+def _report(loading: asyncio.Task[None], on_load_failure: Callable[[BaseException], None]) -> None:
+    error = None if loading.cancelled() else loading.exception()
+    if error is not None:
+        on_load_failure(error)
+
+
+def _describe(app: FastAPI) -> None:
+    """Make `/openapi.json` when it is first asked for."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            app.openapi_schema = as_problems(document)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign] # the way that FastAPI documents

@@ -1,0 +1,91 @@
+"""`robomask serve`: command line and environment -> settings -> a running server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service import logs
+from service.app import create_app, create_models
+from service.errors import StartFailed
+from service.protocol import BoundedHttpProtocol
+from service.settings import Settings, unknown_variables
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from service.models import Models
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """A server that says it is not ready from the moment it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, models: Models) -> None:
+        super().__init__(config)
+        self._models = models
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop."""
+        self._models.drain()
+        super().handle_exit(sig, frame)
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to stop; returns the process's exit status."""
+    try:
+        settings = CliApp.run(Settings, cli_args=argv)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            name = "-".join(map(str, fault["loc"])).replace("_", "-")
+            print(f"robomask serve: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
+        return 2
+    logs.configure(settings.log_level, settings.log_format)
+    if unknown := unknown_variables():
+        _log.warning("these environment variables are no settings, are they misspelt? %s", ", ".join(unknown))
+    try:
+        return _serve(settings)
+    except StartFailed as error:
+        print(f"robomask serve: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(settings: Settings) -> int:
+    models = create_models(settings)
+    failures: list[BaseException] = []
+
+    def stop(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, models, stop),
+        host=settings.host,
+        port=settings.port,
+        http=BoundedHttpProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # one line a request is written by the middleware
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.shutdown_s,
+    )
+    server = Server(config, models)
+    # Having stopped in good order, uvicorn raises the signal once more; the exit status is to say 0 all the same.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if failures:
+        raise failures[0]
+    return 0 if server.started else 1

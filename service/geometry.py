@@ -1,0 +1,143 @@
+"""Frames of any size -> the model's 64x64, and masks back onto the very pixels they came from.
+
+The model sees a *window*: a rectangle in the frame's plane, in frame pixels, that 64x64 cells divide evenly.
+
+    stretch   the whole frame, so cells are not square when the frame is not
+    pad       the smallest square around the frame; what lies outside the frame is grey
+    crop      the largest square inside the frame; what lies outside the window is never robot
+
+Both ways use the one window, and coordinates are those of pixel edges: pixel i covers [i, i+1], its centre is i + 1/2.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from service.contract import FRAME_SIZE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from service.decode import Picture
+
+__all__ = ["Fit", "Window", "restore", "shrink", "visible_cells", "window_of"]
+
+Fit = Literal["stretch", "pad", "crop"]
+
+_GREY: Final = (128, 128, 128)
+_BOX: Final = Image.Resampling.BOX
+_BILINEAR: Final = Image.Resampling.BILINEAR
+
+
+class Window(NamedTuple):
+    """The rectangle that the model sees, in frame pixels; it may reach beyond the frame."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def visible(self, width: int, height: int) -> Window:
+        """The part of the window that lies on a frame of this size."""
+        left, top = max(0, self.left), max(0, self.top)
+        right, bottom = min(width, self.left + self.width), min(height, self.top + self.height)
+        return Window(left, top, right - left, bottom - top)
+
+    def cells(self, part: Window) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a part of the window, in the model's cells, 0..64."""
+        across, down = FRAME_SIZE / self.width, FRAME_SIZE / self.height
+        return (
+            (part.left - self.left) * across,
+            (part.top - self.top) * down,
+            (part.left - self.left + part.width) * across,
+            (part.top - self.top + part.height) * down,
+        )
+
+
+def window_of(width: int, height: int, fit: Fit) -> Window:
+    """The window for a frame of this size.
+
+    >>> window_of(5, 3, "stretch"), window_of(5, 3, "pad"), window_of(5, 3, "crop")
+    (Window(left=0, top=0, width=5, height=3), Window(left=0, top=-1, width=5, height=5), \
+Window(left=1, top=0, width=3, height=3))
+    """
+    if fit == "stretch":
+        return Window(0, 0, width, height)
+    side = max(width, height) if fit == "pad" else min(width, height)
+    return Window(_half(width - side), _half(height - side), side, side)
+
+
+def visible_cells(width: int, height: int, fit: Fit) -> tuple[slice, slice]:
+    """Rows and columns of the model's cells that show any of the frame; all of them unless it is padded."""
+    window = window_of(width, height, fit)
+    left, top, right, bottom = window.cells(window.visible(width, height))
+    return slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))
+
+
+def shrink(picture: Picture, fit: Fit) -> NDArray[np.uint8]:
+    """Area-average a picture to what the model sees: uint8 [64,64,3] RGB.
+
+    The picture's image may be smaller than its stated size by an integer factor.
+    """
+    image = picture.image
+    width, height = image.size
+    if (width, height) == (FRAME_SIZE, FRAME_SIZE):
+        return np.asarray(image)
+    window = window_of(width, height, fit)
+    size = (FRAME_SIZE, FRAME_SIZE)
+    if window.left < 0:  # taller than wide: average down, then put the narrow strip in the middle
+        strip = image.resize((width, FRAME_SIZE), _BOX)
+        canvas = Image.new("RGB", (window.width, FRAME_SIZE), _GREY)
+        canvas.paste(strip, (-window.left, 0))
+        return np.asarray(canvas.resize(size, _BOX))
+    if window.top < 0:
+        strip = image.resize((FRAME_SIZE, height), _BOX)
+        canvas = Image.new("RGB", (FRAME_SIZE, window.height), _GREY)
+        canvas.paste(strip, (0, -window.top))
+        return np.asarray(canvas.resize(size, _BOX))
+    left, top, across, down = window
+    return np.asarray(image.resize(size, _BOX, box=(left, top, left + across, top + down)))
+
+
+def restore(probability: NDArray[np.float32], width: int, height: int, fit: Fit) -> NDArray[np.float32]:
+    """Bring the model's probabilities back to the frame: [64,64] -> [height,width], 0..1.
+
+    Between centres of cells it is linear; where the frame has fewer pixels than cells, cells are averaged. Outside the
+    window it is 0. The result is column-major, the order in which COCO's run lengths count.
+    """
+    if (width, height) == (FRAME_SIZE, FRAME_SIZE):
+        return probability
+    window = window_of(width, height, fit)
+    part = window.visible(width, height)
+    inside = _resample(probability, part.width, part.height, window.cells(part))
+    if part == (0, 0, width, height):
+        return inside
+    whole = np.zeros((height, width), np.float32, order="F")
+    whole[part.top : part.top + part.height, part.left : part.left + part.width] = inside
+    return whole
+
+
+def _resample(
+    values: NDArray[np.float32], width: int, height: int, box: tuple[float, float, float, float]
+) -> NDArray[np.float32]:
+    """[64,64] within box -> [height,width], column-major."""
+    left, top, right, bottom = box
+    image = Image.fromarray(values.T)  # rows and columns swapped, and swapped back at the end
+    across, down = (
+        _BOX if size < cells else _BILINEAR for size, cells in ((width, right - left), (height, bottom - top))
+    )
+    if across == down:
+        image = image.resize((height, width), across, box=(top, left, bottom, right))
+    else:
+        image = image.resize((FRAME_SIZE, width), across, box=(0, left, FRAME_SIZE, right))
+        image = image.resize((height, width), down, box=(top, 0, bottom, width))
+    return np.asarray(image).T
+
+
+def _half(difference: int) -> int:
+    """Half of it, towards zero: what is left over goes to the right and the bottom."""
+    return difference // 2 if difference >= 0 else -(-difference // 2)

@@ -1,0 +1,81 @@
+"""Every Prometheus metric of the service, on a registry that the caller brings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from service.contract import Bundle
+    from service.engine import Engine
+
+__all__ = ["METHODS", "STAGES", "Metrics"]
+
+STAGES: Final = ("decode", "queue", "infer", "encode")
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+_SECONDS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_RATIOS: Final = tuple(step / 20 for step in range(21))
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The metrics; their labels take values from closed sets only, never what a client sent.
+
+    Args:
+        registry: Where they are registered and collected from.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "robomask_requests",
+            "Requests answered, by route template, method and status.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self.frames = Counter(
+            "robomask_frames", "Frames of /segment by what became of them.", ["outcome"], registry=registry
+        )
+        self.stages = Histogram(
+            "robomask_stage_seconds",
+            "Time that a request spent in each stage.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "robomask_batch_size", "Frames in one run of the model.", buckets=_BATCHES, registry=registry
+        )
+        self.queue_depth = Gauge("robomask_queue_depth", "Frames that wait for the model.", registry=registry)
+        self.shed = Counter(
+            "robomask_shed", "Requests refused because the service could not take them.", ["reason"], registry=registry
+        )
+        self.model_info = Gauge(
+            "robomask_model_info",
+            "1 for the model in service.",
+            ["name", "version", "precision", "provider"],
+            registry=registry,
+        )
+        self.model_load_seconds = Gauge(
+            "robomask_model_load_seconds",
+            "How long the model in service took to verify, open, test and warm up.",
+            registry=registry,
+        )
+        self.mask_area_ratio = Histogram(
+            "robomask_mask_area_ratio", "Share of a frame that is robot.", buckets=_RATIOS, registry=registry
+        )
+        self.mask_confidence = Histogram(
+            "robomask_mask_confidence", "Confidence of a mask.", buckets=_RATIOS, registry=registry
+        )
+
+    def serves(self, bundle: Bundle, engine: Engine, load_s: float) -> None:
+        """Say which model is in service."""
+        self.model_info.clear()
+        manifest = bundle.manifest
+        self.model_info.labels(manifest.name, str(manifest.version), engine.precision, engine.provider).set(1)
+        self.model_load_seconds.set(load_s)

@@ -1,0 +1,100 @@
+"""Errors over HTTP: one table of statuses, one shape of body.
+
+Source: RFC 9457, "Problem Details for HTTP APIs".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from service import errors
+
+__all__ = ["MEDIA_TYPE", "STATUS", "Problem", "framework_problem", "not_http", "problem", "status_of"]
+
+MEDIA_TYPE: Final = "application/problem+json"
+_PREFIX: Final = "urn:robomask:problem:"
+
+STATUS: Final[dict[type[errors.RobomaskError], int]] = {
+    errors.BodyMissing: 400,
+    errors.BodyMalformed: 400,
+    errors.BodySlow: 408,
+    errors.FrameUndecodable: 400,
+    errors.TooLarge: 413,
+    errors.MediaTypeUnsupported: 415,
+    errors.NotAcceptable: 406,
+    errors.ParameterInvalid: 422,
+    errors.ModelUnknown: 404,
+    errors.Busy: 503,
+    errors.NotReady: 503,
+    errors.ModelFault: 500,
+    errors.RobomaskError: 500,
+}
+
+_FRAMEWORK: Final = {
+    404: ("not-found", "No such page", "expected a path that exists, got {path}; /docs lists them"),
+    405: ("method-not-allowed", "Method not allowed", "expected {allow} for {path}, got {method}"),
+}
+_OTHER: Final = ("bad-request", "Bad request", "expected a request that this service answers, got {method} {path}")
+
+
+class Problem(BaseModel):
+    """Body of every error; `error` repeats `detail` for clients of the Open Inference Protocol."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str
+    request_id: str
+    frame: int | None = None
+
+
+def status_of(error: errors.RobomaskError) -> int:
+    """The HTTP status of an error: that of the nearest class in the table."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def problem(error: errors.RobomaskError, request_id: str) -> Response:
+    """The answer to a request that failed."""
+    detail = str(error)
+    body = Problem(
+        type=f"{_PREFIX}{error.code}",
+        title=error.title,
+        status=status_of(error),
+        detail=detail,
+        error=detail,
+        request_id=request_id,
+        frame=error.frame,
+    )
+    return _response(body, {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else {})
+
+
+def framework_problem(status: int, method: str, path: str, allow: str | None, request_id: str) -> Response:
+    """The answer to a request that met no route, in the same shape as all others."""
+    code, title, sentence = _FRAMEWORK.get(status, _OTHER)
+    detail = sentence.format(path=errors.quoted(path), method=errors.quoted(method), allow=allow)
+    body = Problem(
+        type=f"{_PREFIX}{code}", title=title, status=status, detail=detail, error=detail, request_id=request_id
+    )
+    return _response(body, {"Allow": allow} if allow else {})
+
+
+def not_http(what: str, request_id: str) -> Response:
+    """The answer to bytes that are no request."""
+    detail = f"expected an HTTP/1.1 request, {what}"
+    body = Problem(
+        type=f"{_PREFIX}bad-request",
+        title="Bad request",
+        status=400,
+        detail=detail,
+        error=detail,
+        request_id=request_id,
+    )
+    return _response(body, {})
+
+
+def _response(body: Problem, headers: dict[str, str]) -> Response:
+    return Response(body.model_dump_json(exclude_none=True), body.status, headers, media_type=MEDIA_TYPE)

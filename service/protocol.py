@@ -1,0 +1,61 @@
+"""HTTP/1.1 on the wire: what uvicorn leaves open, closed.
+
+uvicorn lets a client send headers or trailers without end, and answers what is no HTTP in a form of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.middleware import new_request_id
+from service.problems import not_http
+
+__all__ = ["BoundedHttpProtocol"]
+
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_FRAMING: Final = 8
+"""Bytes of chunked framing that a byte of body may cost; a chunk of a single byte costs five or six."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """A connection on which everything but the bodies has a bound."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._message_bytes = 0
+        self._body_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the client; hang up if a message is made of too much that is not body."""
+        self._message_bytes += len(data)
+        super().data_received(data)
+        if (
+            self._message_bytes - (1 + _FRAMING) * self._body_bytes > _MAX_HEAD_BYTES
+            and not self.transport.is_closing()
+        ):
+            self.send_400_response(f"got more than {_MAX_HEAD_BYTES} bytes of headers")
+
+    def on_body(self, body: bytes) -> None:
+        """Count a piece of body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Begin to count anew."""
+        self._message_bytes = self._body_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the shape of every other error, and hang up."""
+        request_id = new_request_id()
+        answer = not_http(msg, request_id)
+        head = [
+            b"HTTP/1.1 400 Bad Request",
+            b"connection: close",
+            b"x-request-id: " + request_id.encode(),
+            *(name + b": " + value for name, value in answer.raw_headers),
+        ]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
+        self.transport.close()

@@ -1,0 +1,125 @@
+"""Every setting: an environment variable `ROBOMASK_*` and a flag of `robomask serve` alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.contract import Precision
+from service.cores import usable_cores
+from service.limits import Limits
+
+__all__ = ["Settings", "unknown_variables"]
+
+_PREFIX = "ROBOMASK_"
+_MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Serve a bundle over HTTP. Each option is also an environment variable: --max-frames is ROBOMASK_MAX_FRAMES."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        cli_prog_name="robomask serve",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 for any free one.")
+    models: Path = Field(Path("models"), description="Model repository: <models>/<model>/<version>/ are bundles.")
+    model: str | None = Field(None, description="Model to serve; by default the only one in the repository.")
+    version: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Version to serve; by default the newest that passes its self-test."
+    )
+    precision: Precision | None = Field(
+        None, description="fp32, fp16 or int8; by default the one that the bundle recommends."
+    )
+    provider: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="Device: cuda fails without a GPU, auto takes a GPU if there is one and says what it took."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default_factory=usable_cores, description="Threads that run the model; by default one for each usable core."
+    )
+    codec_threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        default_factory=usable_cores, description="Threads that decode frames and encode masks; by default the same."
+    )
+    intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Threads inside one run of the model; 1 is best for throughput when there are several workers."
+    )
+    max_batch: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="Most frames in one run of the model; by default 1 on a CPU, where more gain nothing, or 32."
+    )
+    queue_limit: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        256, description="Most frames that wait for the model; beyond it requests are refused with 503."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(64 * _MIB, description="Most bytes in a request's body.")
+    max_frames: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="Most frames in one request.")
+    max_pixels: Annotated[int, Field(ge=1, le=150_000_000)] = Field(
+        25_000_000, description="Most pixels in one frame, read from its header before it is decoded."
+    )
+    max_side: Annotated[int, Field(ge=1, le=65_535)] = Field(
+        16_384, description="Longest side of a frame in pixels, read from its header before it is decoded."
+    )
+    max_request_pixels: Annotated[int, Field(ge=1)] = Field(
+        64_000_000, description="Most pixels in all frames of one request together."
+    )
+    max_inflight_bytes: Annotated[int, Field(ge=1)] = Field(
+        1024 * _MIB, description="Most bytes of bodies and answers that all requests together hold at one time."
+    )
+    body_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Seconds within which a request's body has to arrive."
+    )
+    keep_alive_s: Annotated[int, Field(ge=1)] = Field(75, description="Seconds that an idle connection stays open.")
+    shutdown_s: Annotated[int, Field(ge=0)] = Field(
+        20, description="Seconds that requests in flight are given to finish when the service is told to stop."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged; each request is one line at info."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="Form of log lines; auto is text on a terminal and json elsewhere."
+    )
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: Any) -> Any:
+        # Kubernetes sets ROBOMASK_PORT=tcp://10.0.0.1:8000 in every pod beside a Service that is named robomask.
+        return cls.model_fields["port"].default if str(value).startswith("tcp://") else value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.max_inflight_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"expected max_inflight_bytes to be at least max_body_bytes ({self.max_body_bytes}), "
+                f"got {self.max_inflight_bytes}"
+            )
+        return self
+
+    def limits(self) -> Limits:
+        """What one request may ask for."""
+        return Limits(
+            max_body_bytes=self.max_body_bytes,
+            max_frames=self.max_frames,
+            max_pixels=self.max_pixels,
+            max_side=self.max_side,
+            max_request_pixels=self.max_request_pixels,
+        )
+
+
+def unknown_variables() -> list[str]:
+    """Environment variables that look like settings but are none: misspelt, most likely."""
+    known = {f"{_PREFIX}{name}".upper() for name in Settings.model_fields}
+    links = (f"{_PREFIX}SERVICE_", f"{_PREFIX}PORT_")  # Kubernetes' own, see above
+    return sorted(
+        name
+        for name in map(str.upper, os.environ)
+        if name.startswith(_PREFIX) and name not in known and not name.startswith(links)
+    )
