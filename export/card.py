@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
 def card(name: str, run: Run, lineage: Lineage, *, metrics: Sequence[Metric], parity: Parity, credit: str) -> str:
     """The card as Markdown: what the model is for, what it learned from, how well it does, how it was made."""
-    data = "\n".join(
-        f"| {d['name']} | {d['train']} frames, {d['val']} held out | `{d['sha256'][:16]}…` |"
-        for d in run.record["data"]
-    )
+    data = "\n".join(f"| {d['name']} | `{d['sha256'][:16]}…` |" for d in run.record["data"])
+    frames, scenes = run.record["frames"], {side: len(names) for side, names in run.record["split"].items()}
     measured = "\n".join(f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |" for m in metrics)
     return f"""# {name}
 
@@ -31,14 +29,14 @@ Weights are float16 numbers; arithmetic is float32.
 
 ## What it learned from
 
-| data | frames | sha256 |
-|---|---|---|
+| data | sha256 |
+|---|---|
 {data}
 
 {credit}
 
-Frames of {len(run.record["split"]["train"])} scenes were trained on, those of {len(run.record["split"]["val"])} other
-scenes held out. The weights are the running average at the end of a fixed schedule; nothing was selected on the
+{frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {frames["val"]} frames of {scenes["val"]}
+other scenes held out. The weights are the running average at the end of a fixed schedule; nothing was selected on the
 held-out scenes.
 
 ## How well it does

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -22,10 +21,7 @@ from training.scores import Score, score
 from training.segmenter import Segmenter, build_segmenter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from training.config import DataConfig, TrainConfig
-    from training.data.frames import FrameSet
 
 EVALUATION_BATCH = 32
 
@@ -58,6 +54,7 @@ def train(config: TrainConfig) -> Score:
     if config.threads:
         torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
+    revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     split = read_split(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     segmenter = load_segmenter(config.model.init) if config.model.init else build_segmenter(config.model.layers)
@@ -92,32 +89,21 @@ def train(config: TrainConfig) -> Score:
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True,
     )
-    return _finish(config, module.segmenter, split)
+    return _finish(config, module.segmenter, split, revision)
 
 
-def _finish(config: TrainConfig, segmenter: Segmenter, split: Split) -> Score:
+def _finish(config: TrainConfig, segmenter: Segmenter, split: Split, revision: str) -> Score:
     segmenter = segmenter.to("cpu")
     predicted = predict(segmenter, split.val.frames) > 0.5
     result = score(predicted, split.val.masks)
     prediction_panel(split.val.frames, predicted, split.val.masks).save(config.out / "predictions.png")
     record: dict[str, Any] = {
         "scores": {"val": result._asdict()},
+        "frames": {name: len(side) for name, side in split._asdict().items()},
         "split": {name: sorted(set(side.scene.tolist())) for name, side in split._asdict().items()},
-        "data": [_provenance(path, split) for path in config.data.train],
-        "code_revision": code_revision(),
+        "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.train],
+        "code_revision": revision,
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
     write_run(config.out, segmenter, config, record)
     return result
-
-
-def _provenance(path: Path, split: Split) -> dict[str, Any]:
-    frames: FrameSet = read_frames(path)
-    return {
-        "name": path.name,
-        "frames": len(frames),
-        "train": len(split.train),
-        "val": len(split.val),
-        "sha256": frames.sha256(),
-        "fields": [f.name for f in dataclasses.fields(frames)],
-    }

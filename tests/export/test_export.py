@@ -38,7 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     config = TrainConfig(out=folder, data=DataConfig(train=(data,)), model=ModelConfig(layers=(1, 1, 1, 1)), seed=3)
     record = {
         "split": {"train": ["toy0"], "val": ["toy1"]},
-        "data": [{"name": data.name, "train": 4, "val": 4, "sha256": "0" * 64}],
+        "frames": {"train": 4, "val": 4},
+        "data": [{"name": data.name, "sha256": "0" * 64}],
         "code_revision": "abc",
     }
     write_run(folder, build_segmenter(config.model.layers), config, record)
