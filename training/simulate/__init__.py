@@ -1,1 +1,0 @@
-"""A digital twin of the BAIR robot-pushing bin: clips with exact robot masks."""
