@@ -16,6 +16,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "pretrain": Command("training.commands.pretrain", "train", "train VideoGPT from clips: vqvae, then prior"),
     "train": Command("training.commands.train", "train", "finetune an encoder and a head on frames with masks"),
     "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),
     "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),

@@ -33,9 +33,11 @@ def test_the_list_of_commands_loads_none_of_them() -> None:
 
 @pytest.mark.parametrize("name", robomask.COMMANDS)
 def test_every_command_says_what_it_can(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        robomask.main([name, "--help"])
-    assert stop.value.code == 0
+    try:
+        status: object = robomask.main([name, "--help"])
+    except SystemExit as stop:  # how argparse ends after its help
+        status = stop.code
+    assert status == 0
     assert "usage:" in capsys.readouterr().out
 
 

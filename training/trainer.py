@@ -57,7 +57,9 @@ def train(config: TrainConfig) -> Score:
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     split = read_split(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    segmenter = load_segmenter(config.model.init) if config.model.init else build_segmenter(config.model.layers)
+    segmenter = (
+        load_segmenter(config.model.init) if config.model.init else build_segmenter(config.model.layers)
+    ).train()
     module = Finetune(segmenter, config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(

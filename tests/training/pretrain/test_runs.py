@@ -1,0 +1,193 @@
+"""Whole runs on tiny models: what they leave, how they resume, where they start from."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from training.commands.pretrain import main
+from training.history import read_history
+from training.pretrain.config import PriorRunConfig, VQVAERunConfig
+from training.pretrain.trainer import pretrain_prior, pretrain_vqvae
+from training.pretrain.weights import WeightsError, read_frame_encoder, read_prior, read_vqvae
+from training.videogpt.resnet import FrameEncoder
+
+MakeVQVAE = Callable[..., VQVAERunConfig]
+MakePrior = Callable[..., PriorRunConfig]
+
+
+def interrupt_in_epoch(monkeypatch: pytest.MonkeyPatch, module: str, epoch: int) -> None:
+    """Fail in the middle of an epoch."""
+
+    def fail(self: Any, *_: Any) -> None:
+        if self.trainer.current_epoch == epoch and self.trainer.global_step % 2 == 1:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(f"{module}.on_train_batch_end", fail)
+
+
+def assert_same_run(one: Path, other: Path, file: str) -> None:
+    weights, others = load_file(one / file), load_file(other / file)
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert read_history(one / "history.csv") == read_history(other / "history.csv")
+
+
+def test_a_resumed_vqvae_ends_with_the_same_weights_to_the_bit(
+    tmp_path: Path, vqvae_config: MakeVQVAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augment = {"mirror": 0.5, "crop_px": 2, "colour": 0.5, "noise": 0.5}
+    whole, torn = (vqvae_config(tmp_path / name, epochs=3, augment=augment) for name in ("whole", "torn"))
+    pretrain_vqvae(whole)
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, "training.pretrain.vqvae_module.TrainVQVAE", 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            pretrain_vqvae(torn)
+    assert not (torn.out / "run.json").exists()
+    with pytest.raises(WeightsError, match="has `robomask pretrain vqvae` ended"):
+        read_vqvae(torn.out)
+    pretrain_vqvae(torn)
+    assert_same_run(whole.out, torn.out, "vqvae.safetensors")
+
+
+@pytest.mark.parametrize("encoder", ["collapsed", "published"])
+def test_a_resumed_prior_ends_with_the_same_weights_to_the_bit(
+    tmp_path: Path, prior_config: MakePrior, monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    whole, torn = (prior_config(tmp_path / name, epochs=3, encoder=encoder) for name in ("whole", "torn"))
+    pretrain_prior(whole)
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, "training.pretrain.prior_module.TrainPrior", 1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            pretrain_prior(torn)
+    pretrain_prior(torn)
+    assert_same_run(whole.out, torn.out, "prior.safetensors")
+
+
+def test_the_commands_leave_run_folders_that_say_what_made_them(
+    tmp_path: Path, vqvae_config: MakeVQVAE, prior_config: MakePrior, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vqvae, prior = tmp_path / "vqvae", tmp_path / "prior"
+    assert main(["vqvae", *flags(vqvae_config(vqvae, seed=7))]) == 0
+    assert main(["prior", *flags(prior_config(prior, vqvae=vqvae))]) == 0
+    assert "val_loss" in capsys.readouterr().out
+    for folder in (vqvae, prior):
+        record = json.loads((folder / "run.json").read_text())
+        assert record["config"]["out"] == str(folder)
+        assert record["data"][0]["whole"]
+        assert len(record["data"][0]["sha256"]) == 64
+        assert record["data"][0]["val_scenes"]
+        assert {"torch", "lightning", "numpy"} <= record["versions"].keys()
+        assert list((folder / "tensorboard").iterdir())
+        Image.open(folder / "curves.png").verify()
+        Image.open(folder / "pictures" / "step-0000004.png").verify()
+        assert Image.open(folder / "pictures" / "step-0000004.gif").n_frames == 8
+    assert json.loads((vqvae / "run.json").read_text())["config"]["seed"] == 7
+    history = read_history(prior / "history.csv")
+    assert [row["step"] for row in history] == ["2", "4"]
+    assert all(float(history[-1][name]) >= 0 for name in ("train_loss", "val_loss", "val_first_grid", "val_unigram"))
+
+
+def flags(config: VQVAERunConfig | PriorRunConfig) -> list[str]:
+    """A configuration as a command line."""
+    arguments = []
+    for name, value in config.model_dump(mode="json", exclude_none=True).items():
+        for inner, setting in value.items() if isinstance(value, dict) else [("", value)]:
+            flag = ".".join(filter(None, (name, inner))).replace("_", "-")
+            if isinstance(setting, bool):
+                arguments.append(f"--{flag}" if setting else f"--no-{flag}")
+            else:
+                arguments += [f"--{flag}", json.dumps(setting) if isinstance(setting, list) else str(setting)]
+    return arguments
+
+
+def test_the_frame_encoder_of_a_prior_stands_on_its_own(tmp_path: Path, prior_config: MakePrior) -> None:
+    config = prior_config(tmp_path / "prior")
+    pretrain_prior(config)
+    state = load_file(config.out / "frame_encoder.safetensors")
+    published = FrameEncoder((1, 1, 1, 1), 12).state_dict()
+    assert {name: tensor.shape for name, tensor in state.items()} == {n: t.shape for n, t in published.items()}
+    frames = torch.rand(2, 3, 1, 16, 16) - 0.5
+    with torch.no_grad():
+        wanted = read_prior(config.out).resnet(frames)
+        assert torch.equal(read_frame_encoder(config.out)(frames), wanted)
+    assert read_prior(config.out).config.resnet_layers == (1, 1, 1, 1)
+
+
+def test_runs_start_from_the_weights_of_others(
+    tmp_path: Path, vqvae_config: MakeVQVAE, prior_config: MakePrior, vqvae_run: Path
+) -> None:
+    still = {"lr": 1e-12}
+    again = vqvae_config(tmp_path / "again", init=vqvae_run, optim=still, epochs=1)
+    pretrain_vqvae(again)
+    before, after = read_vqvae(vqvae_run), read_vqvae(again.out)
+    assert torch.allclose(before.encoder.convs[0].conv.weight, after.encoder.convs[0].conv.weight, atol=1e-6)
+
+    first = prior_config(tmp_path / "first")
+    pretrain_prior(first)
+    second = prior_config(tmp_path / "second", vqvae=None, init=first.out, optim=still, epochs=1)
+    pretrain_prior(second)
+    one, other = read_prior(first.out).state_dict(), read_prior(second.out).state_dict()
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def test_weights_of_another_size_are_refused_by_the_numbers_that_differ(
+    tmp_path: Path, vqvae_config: MakeVQVAE, vqvae_run: Path
+) -> None:
+    size = {**vqvae_config(tmp_path).model.model_dump(), "n_codes": 32}
+    with pytest.raises(WeightsError, match="n_codes=16 not 32"):
+        pretrain_vqvae(vqvae_config(tmp_path / "run", init=vqvae_run, model=size))
+
+
+def test_runs_learn(tmp_path: Path, vqvae_config: MakeVQVAE, prior_config: MakePrior) -> None:
+    longer = {"epochs": 3, "steps_per_epoch": 30, "batch_size": 4, "optim": {"lr": 3e-3}}
+    vqvae = vqvae_config(tmp_path / "vqvae", **longer)
+    pretrain_vqvae(vqvae)
+    rows = read_history(vqvae.out / "history.csv")
+    assert float(rows[-1]["train_recon"]) < 0.75 * float(rows[0]["train_recon"])
+    assert float(rows[-1]["val_perplexity"]) > 2
+    prior = prior_config(tmp_path / "prior", vqvae=vqvae.out, **longer)
+    metrics = pretrain_prior(prior)
+    assert metrics["val_loss"] < np.log(16)
+    assert metrics["train_loss"] < 0.8 * np.log(16)
+
+
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, prior_config: MakePrior, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = flags(prior_config(tmp_path / "run", vqvae=tmp_path / "absent"))
+    assert main(["prior", *arguments]) == 1
+    assert "expected vqvae.safetensors of a finished run" in capsys.readouterr().err
+    assert main(["prior", *arguments, "--data.clips", json.dumps([str(tmp_path / "gone.npz")])]) == 1
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+
+
+def test_weights_and_biases_is_asked_for_by_name_where_it_is_missing(
+    tmp_path: Path, vqvae_config: MakeVQVAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="pip install wandb"):
+        pretrain_vqvae(vqvae_config(tmp_path / "run", log={"wandb": "offline"}))
+
+
+def test_two_processes_train_together(tmp_path: Path, vqvae_config: MakeVQVAE) -> None:
+    script = tmp_path / "pretrain.py"
+    script.write_text("import sys\nfrom training.commands.pretrain import main\nsys.exit(main(sys.argv[1:]))\n")
+    config = vqvae_config(tmp_path / "run", machine={"devices": 2, "accelerator": "cpu", "precision": "32-true"})
+    done = subprocess.run(
+        [sys.executable, str(script), "vqvae", *flags(config)],
+        capture_output=True, text=True, timeout=200, check=False, cwd=Path(__file__).parents[3],
+        env={"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1", "PATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in read_history(config.out / "history.csv")] == ["2", "4"]
+    read_vqvae(config.out)

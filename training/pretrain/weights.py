@@ -1,0 +1,161 @@
+"""Weights of pretraining as files: written in the published layout, read from our own runs or published checkpoints.
+
+    vqvae.safetensors           the VQ-VAE
+    prior.safetensors           the prior, with its copy of the VQ-VAE (`vqvae.*`) and its frame encoder (`resnet.*`)
+    frame_encoder.safetensors   the frame encoder alone, with the names of `FrameEncoder`: what finetuning starts from
+
+Each file carries the configuration of its model, as JSON, in its metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from training.pretrain.one_frame import published_state
+from training.videogpt.checkpoints import load_frame_encoder, load_prior, load_vqvae
+from training.videogpt.configuration import frame_encoder_shape
+from training.videogpt.prior import Prior, PriorConfig
+from training.videogpt.published import CheckpointError
+from training.videogpt.resnet import FrameEncoder
+from training.videogpt.vqvae import VQVAE, VQVAEConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+VQVAE_FILE = "vqvae.safetensors"
+PRIOR_FILE = "prior.safetensors"
+FRAME_ENCODER_FILE = "frame_encoder.safetensors"
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read; the message says why and what to do."""
+
+
+def write_vqvae(folder: Path, vqvae: VQVAE) -> None:
+    """Write the VQ-VAE of a run."""
+    state = {name: tensor.detach().cpu() for name, tensor in vqvae.state_dict().items()}
+    _write(folder / VQVAE_FILE, state, dataclasses.asdict(vqvae.config))
+
+
+def write_prior(folder: Path, prior: Prior) -> None:
+    """Write the prior of a run and, where it has one, its frame encoder on its own."""
+    state = published_state(prior)
+    encoder = {name.removeprefix("resnet."): tensor for name, tensor in state.items() if name.startswith("resnet.")}
+    if encoder:
+        config = {"layers": prior.config.resnet_layers, "dim": prior.config.resnet_dim, "width_multiplier": 1}
+        _write(folder / FRAME_ENCODER_FILE, encoder, config)
+    _write(folder / PRIOR_FILE, state, dataclasses.asdict(prior.config))
+
+
+def read_vqvae(path: Path) -> VQVAE:
+    """The VQ-VAE of a run folder, of its file, or of a published checkpoint; in evaluation mode.
+
+    Raises:
+        WeightsError: Nothing of the kind there.
+    """
+    file = _file(path, VQVAE_FILE, "vqvae")
+    if file.suffix != ".safetensors":
+        with _published():
+            return load_vqvae(file)
+    model = VQVAE(_config(file, VQVAEConfig))
+    _load(model, file)
+    return model.eval()
+
+
+def read_prior(path: Path) -> Prior:
+    """The prior of a run folder, of its file, or of a published checkpoint; in evaluation mode, the encoder in 3D.
+
+    Raises:
+        WeightsError: Nothing of the kind there.
+    """
+    file = _file(path, PRIOR_FILE, "prior")
+    if file.suffix != ".safetensors":
+        with _published():
+            return load_prior(file)
+    model = Prior(_config(file, PriorConfig))
+    _load(model, file)
+    return model.eval()
+
+
+def read_frame_encoder(path: Path) -> FrameEncoder:
+    """The frame encoder of a prior's run folder, of its file, or of a published checkpoint; in evaluation mode.
+
+    Raises:
+        WeightsError: Nothing of the kind there.
+    """
+    file = _file(path, FRAME_ENCODER_FILE, "prior")
+    if file.suffix != ".safetensors":
+        with _published():
+            return load_frame_encoder(file)
+    state = _tensors(file)
+    try:
+        layers, dim, width = frame_encoder_shape({name: tuple(tensor.shape) for name, tensor in state.items()})
+    except CheckpointError as error:
+        raise WeightsError(f"{file}: expected a frame encoder, found {error}") from error
+    model = FrameEncoder(layers, dim, width_multiplier=width)
+    _load(model, file)
+    return model.eval()
+
+
+def _write(file: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write under another name, then rename: a file under its own name is whole."""
+    temporary = file.with_name(f".{file.name}")
+    contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
+    save_file(contiguous, temporary, {"format": "pt", "config": json.dumps(config)})
+    temporary.replace(file)
+
+
+def _file(path: Path, name: str, kind: str) -> Path:
+    """The file that a path names, by itself or by its run folder."""
+    file = path / name if path.is_dir() else path
+    if not file.is_file():
+        raise WeightsError(
+            f"{path}: expected {name} of a finished run or a published checkpoint, found none: "
+            f"has `robomask pretrain {kind}` ended?"
+        )
+    return file
+
+
+def _config(file: Path, kind: Any) -> Any:
+    """The configuration in a file's metadata."""
+    try:
+        with safe_open(file, "pt") as content:
+            metadata = content.metadata() or {}
+        return TypeAdapter(kind).validate_json(metadata["config"])
+    except (SafetensorError, KeyError, ValidationError) as error:
+        raise WeightsError(f"{file}: expected the configuration of a {kind.__name__} in it, found {error!r}") from error
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise WeightsError(f"{file}: expected a safetensors file, found {error}") from error
+
+
+def _load(model: nn.Module, file: Path) -> None:
+    try:
+        model.load_state_dict(_tensors(file))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{file}: the weights do not fit the model that its configuration describes: {error}"
+        ) from error
+
+
+@contextmanager
+def _published() -> Iterator[None]:
+    """While a published checkpoint is loaded: its refusals become ours."""
+    try:
+        yield
+    except (CheckpointError, OSError) as error:
+        raise WeightsError(str(error)) from error
