@@ -35,11 +35,14 @@ __all__ = [
     "SegmentAnswer",
     "accepted",
     "choose",
+    "is_quick",
     "size_bound",
     "write",
 ]
 
 Form = Literal["application/json", "image/png", "application/x-npy", "application/x-npz"]
+
+_QUICK_PIXELS: Final = 128 * 128
 
 FORMS: Final[tuple[Form, ...]] = ("application/json", "image/png", "application/x-npy", "application/x-npz")
 
@@ -137,6 +140,12 @@ def choose(forms: Sequence[Form], frames: Sequence[Frame], query: Query) -> Form
         if objection is None:
             return form
     raise NotAcceptable(f"{objections[0]}")
+
+
+def is_quick(form: Form, frames: Sequence[Frame], query: Query) -> bool:
+    """Whether writing the answer takes less than waking another thread to do it: a few pixels and no latents."""
+    pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
+    return pixels <= _QUICK_PIXELS and form != "image/png" and not query.latents
 
 
 def size_bound(form: Form, frames: Sequence[Frame], query: Query) -> int:

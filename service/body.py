@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from service.errors import BodySlow
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from service.pipeline import Call, Pipeline
+
+_LOOK_AFTER_S: Final = 0.02
 
 __all__ = ["cancelled_with_client", "read_body"]
 
@@ -48,8 +50,12 @@ async def read_body(request: Request, pipeline: Pipeline, call: Call, timeout_s:
 
 @contextlib.asynccontextmanager
 async def cancelled_with_client(request: Request, call: Call) -> AsyncIterator[None]:
-    """Cancel what is inside when the client hangs up; the body has to be read before."""
+    """Cancel what is inside when the client hangs up; the body has to be read before.
+
+    Nobody looks in the first milliseconds: most requests are answered by then.
+    """
     handler = asyncio.current_task()
+    watchers: list[asyncio.Task[None]] = []
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -58,8 +64,10 @@ async def cancelled_with_client(request: Request, call: Call) -> AsyncIterator[N
         if handler is not None:
             handler.cancel()
 
-    watcher = asyncio.create_task(watch())
+    timer = asyncio.get_running_loop().call_later(_LOOK_AFTER_S, lambda: watchers.append(asyncio.create_task(watch())))
     try:
         yield
     finally:
-        watcher.cancel()
+        timer.cancel()
+        for watcher in watchers:
+            watcher.cancel()

@@ -22,6 +22,8 @@ def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Text() if as_text else _Json())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("python_multipart", "PIL"):  # a client's mistakes are told to the client
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 class _Json(logging.Formatter):

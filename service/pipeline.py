@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from service import answers, requests
 from service.answers import Answer, Form, Result, choose, size_bound, write
 from service.errors import BadRequest, Busy, RobomaskError, Unavailable
 from service.requests import Frame, read_frames
@@ -109,7 +111,8 @@ class Pipeline:
                 model=slot.note,
                 timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
             )
-            answer = await self._timed(call, "encode", lambda: write(form, result))
+            quick = answers.is_quick(form, frames, query)
+            answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
         except BaseException as error:
             self._metrics.frames.labels(_outcome(error)).inc(call.frames or 1)
             raise
@@ -128,7 +131,9 @@ class Pipeline:
             )
         self._decoding += 1
         try:
-            return await self._timed(call, "decode", lambda: read_frames(body, content_type, query, self.limits))
+            quick = requests.is_quick(body, content_type)
+            work = functools.partial(read_frames, body, content_type, query, self.limits)
+            return await self._timed(call, "decode", work, here=quick)
         finally:
             self._decoding -= 1
 
@@ -146,10 +151,10 @@ class Pipeline:
         self._budget.release(call.held_bytes)
         call.held_bytes = 0
 
-    async def _timed(self, call: Call, stage: str, work: Callable[[], _T]) -> _T:
-        """Do work on a codec thread; its time counts from when the work was ready, not from when a thread was."""
+    async def _timed(self, call: Call, stage: str, work: Callable[[], _T], *, here: bool) -> _T:
+        """Do work here or on a codec thread; its time counts from when it was ready, not from when a thread was."""
         started = time.perf_counter()
-        result = await asyncio.get_running_loop().run_in_executor(self._codec, work)
+        result = work() if here else await asyncio.get_running_loop().run_in_executor(self._codec, work)
         self._took(call, stage, time.perf_counter() - started)
         return result
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from PIL import Image
 
+from service.contract import FRAME_SIZE
 from service.decode import Picture, decode, format_of
 from service.errors import BodyMalformed, BodyMissing, MediaTypeUnsupported, ParameterInvalid, quoted
 from service.geometry import Fit, shrink
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from service.query import Query
 
-__all__ = ["MEDIA_TYPES", "Frame", "check_media_type", "read_frames"]
+__all__ = ["MEDIA_TYPES", "Frame", "check_media_type", "is_quick", "read_frames"]
 
 NPY: Final = "application/x-npy"
 RAW: Final = "application/octet-stream"
@@ -32,6 +33,8 @@ JSON: Final = "application/json"
 MULTIPART: Final = "multipart/form-data"
 MEDIA_TYPES: Final = ("image/png", "image/jpeg", "image/webp", "image/bmp", MULTIPART, JSON, NPY, RAW)
 
+_QUICK_SIDE: Final = 128
+_QUICK_BYTES: Final = 3 * _QUICK_SIDE * _QUICK_SIDE
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -111,6 +114,16 @@ def read_frames(body: bytes, content_type: str | None, query: Query, limits: Lim
     return _from_pictures([body], query.fit, meter)
 
 
+def is_quick(body: bytes, content_type: str | None) -> bool:
+    """Whether reading these frames takes less than waking another thread to do it: a few pixels, raw or in a PNG."""
+    if len(body) > _QUICK_BYTES:
+        return False
+    if _media_type(content_type) in {NPY, RAW}:
+        return True
+    sides = int.from_bytes(body[16:20]), int.from_bytes(body[20:24])  # where a PNG has them
+    return format_of(body) == "PNG" and max(sides) <= _QUICK_SIDE
+
+
 def _media_type(content_type: str | None) -> str | None:
     """Type and subtype without parameters, in lower case; None if there is none."""
     return (content_type or "").partition(";")[0].strip().lower() or None
@@ -146,6 +159,8 @@ def _from_raw(body: bytes, query: Query, meter: PixelMeter) -> Frame:
 
 def _from_pixels(pixels: NDArray[np.uint8], fit: Fit) -> Frame:
     height, width = pixels.shape[:2]
+    if (height, width) == (FRAME_SIZE, FRAME_SIZE):
+        return Frame(pixels, width, height)
     picture = Picture(Image.fromarray(np.ascontiguousarray(pixels)), width, height)
     return Frame(shrink(picture, fit), width, height)
 
