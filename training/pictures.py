@@ -47,7 +47,7 @@ def panel(rows: Sequence[Sequence[np.ndarray]], scale: int = 2, gap: int = 2) ->
 
 
 def prediction_panel(
-    frames: np.ndarray, predicted: np.ndarray, truth: np.ndarray, *, pairs: int = 24, columns: int = 6
+    frames: np.ndarray, predicted: np.ndarray, truth: np.ndarray, *, pairs: int = 16, columns: int = 4
 ) -> Image.Image:
     """Frames beside their differences from the truth, from the worst IoU to the best in equal steps.
 
