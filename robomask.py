@@ -16,6 +16,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "simulate": Command("training.commands.simulate", "sim", "render robot-pushing clips with exact masks"),
     "pretrain": Command("training.commands.pretrain", "train", "train VideoGPT from clips: vqvae, then prior"),
     "train": Command("training.commands.train", "train", "finetune an encoder and a head on frames with masks"),
     "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),

@@ -1,0 +1,1 @@
+"""A digital twin of the BAIR robot-pushing bin: clips with exact robot masks."""
