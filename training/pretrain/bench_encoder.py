@@ -35,7 +35,9 @@ class BenchConfig(Config):
     part: Literal["prior", "encoder"] = Field("prior", description="whole training steps, or the encoder's share alone")
     batch_size: int = Field(8, gt=0)
     steps: int = Field(5, gt=0, description="timed steps of each form, after one that is not timed")
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
+    precision: tuple[Literal["bf16-mixed", "32-true"], ...] = Field(
+        ("32-true", "bf16-mixed"), min_length=1, description="arithmetic of the step, one table for each"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
 
 
@@ -61,7 +63,7 @@ def median_times(steps: dict[str, Callable[[], None]], n: int) -> dict[str, Step
     }
 
 
-def make_step(prior: Prior, config: BenchConfig) -> Callable[[], None]:
+def make_step(prior: Prior, config: BenchConfig, precision: str) -> Callable[[], None]:
     """A training step on random clips: the whole prior's, codes of the frozen VQ-VAE included, or the encoder's."""
     vqvae = prior.config.vqvae
     video = torch.rand(config.batch_size, 3, *vqvae.clip_shape) - 0.5
@@ -69,7 +71,7 @@ def make_step(prior: Prior, config: BenchConfig) -> Callable[[], None]:
     optimizer = torch.optim.Adam([p for p in prior.parameters() if p.requires_grad])
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16-mixed"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             if config.part == "prior":
                 loss = prior(exact_codes(prior.vqvae, video), frames).loss
             else:
@@ -91,15 +93,19 @@ def main(argv: list[str]) -> int:
     published, collapsed = Prior(size), Prior(size)
     train_collapsed(collapsed)
     priors = {"published": published, "collapsed": collapsed}
-    times = median_times({name: make_step(prior, config) for name, prior in priors.items()}, config.steps)
-    print(f"{config.part}, preset {config.preset}, batch {config.batch_size}, {config.precision}")
+    for precision in config.precision:
+        steps = {name: make_step(prior, config, precision) for name, prior in priors.items()}
+        report(config, precision, median_times(steps, config.steps))
+    return 0
+
+
+def report(config: BenchConfig, precision: str, times: dict[str, StepTime]) -> None:
+    """Print the table of one precision."""
+    print(f"{config.part}, preset {config.preset}, batch {config.batch_size}, {precision}")
     for name, taken in times.items():
         print(f"  {name:<10} {taken.wall:8.3f} s wall  {taken.cpu:8.3f} s CPU a step")
-    print(
-        f"  ratio      {times['published'].wall / times['collapsed'].wall:8.2f}         "
-        f"{times['published'].cpu / times['collapsed'].cpu:8.2f}"
-    )
-    return 0
+    published, collapsed = times["published"], times["collapsed"]
+    print(f"  ratio      {published.wall / collapsed.wall:8.2f}         {published.cpu / collapsed.cpu:8.2f}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
     prior.safetensors           the prior, with its copy of the VQ-VAE (`vqvae.*`) and its frame encoder (`resnet.*`)
     frame_encoder.safetensors   the frame encoder alone, with the names of `FrameEncoder`: what finetuning starts from
 
+`write_small_encoder` keeps a frame encoder in a sixth of the space: its 2D collapse, as float16.
+
 Each file carries the configuration of its model, as JSON, in its metadata.
 """
 
@@ -23,7 +25,7 @@ from training.videogpt.checkpoints import load_frame_encoder, load_prior, load_v
 from training.videogpt.configuration import frame_encoder_shape
 from training.videogpt.prior import Prior, PriorConfig
 from training.videogpt.published import CheckpointError
-from training.videogpt.resnet import FrameEncoder
+from training.videogpt.resnet import FrameEncoder, collapse, expand
 from training.videogpt.vqvae import VQVAE, VQVAEConfig
 
 if TYPE_CHECKING:
@@ -57,6 +59,18 @@ def write_prior(folder: Path, prior: Prior) -> None:
     _write(folder / PRIOR_FILE, state, dataclasses.asdict(prior.config))
 
 
+def write_small_encoder(file: Path, encoder: FrameEncoder) -> None:
+    """Write what single frames meet of a frame encoder: its 2D collapse, kernels rounded to float16, norms as they are.
+
+    `read_frame_encoder` reads it back, the outer temporal slices as zeros.
+    """
+    state = {
+        name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in collapse(encoder.state_dict()).items()
+    }
+    layers, dim, width = frame_encoder_shape(_shapes(encoder.state_dict()))
+    _write(file, state, {"layers": layers, "dim": dim, "width_multiplier": width, "form": "collapsed"})
+
+
 def read_vqvae(path: Path) -> VQVAE:
     """The VQ-VAE of a run folder, of its file, or of a published checkpoint; in evaluation mode.
 
@@ -68,7 +82,7 @@ def read_vqvae(path: Path) -> VQVAE:
         with _published():
             return load_vqvae(file)
     model = VQVAE(_config(file, VQVAEConfig))
-    _load(model, file)
+    _load(model, _tensors(file), file)
     return model.eval()
 
 
@@ -83,7 +97,7 @@ def read_prior(path: Path) -> Prior:
         with _published():
             return load_prior(file)
     model = Prior(_config(file, PriorConfig))
-    _load(model, file)
+    _load(model, _tensors(file), file)
     return model.eval()
 
 
@@ -97,13 +111,15 @@ def read_frame_encoder(path: Path) -> FrameEncoder:
     if file.suffix != ".safetensors":
         with _published():
             return load_frame_encoder(file)
-    state = _tensors(file)
+    state = {name: tensor.float() for name, tensor in _tensors(file).items()}
+    if any(tensor.ndim == 4 for tensor in state.values()):
+        state = expand(state)
     try:
-        layers, dim, width = frame_encoder_shape({name: tuple(tensor.shape) for name, tensor in state.items()})
+        layers, dim, width = frame_encoder_shape(_shapes(state))
     except CheckpointError as error:
         raise WeightsError(f"{file}: expected a frame encoder, found {error}") from error
     model = FrameEncoder(layers, dim, width_multiplier=width)
-    _load(model, file)
+    _load(model, state, file)
     return model.eval()
 
 
@@ -143,9 +159,13 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{file}: expected a safetensors file, found {error}") from error
 
 
-def _load(model: nn.Module, file: Path) -> None:
+def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
     try:
-        model.load_state_dict(_tensors(file))
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise WeightsError(
             f"{file}: the weights do not fit the model that its configuration describes: {error}"
