@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
@@ -51,13 +51,25 @@ class ModelConfig(Config):
     layers: tuple[int, int, int, int] = Field(
         (3, 4, 6, 3), description="residual blocks of the encoder's groups; other counts do not fit public weights"
     )
-    init: Path | None = Field(None, description="a run folder whose weights to start from")
+    init: Path | None = Field(None, description="a run folder whose weights, encoder and head, to start from")
+    pretrained: Path | None = Field(
+        None,
+        description="the encoder's weights to start from: a run folder of `robomask pretrain prior`, its "
+        ".safetensors, or a published checkpoint; the head starts at random",
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.init and self.pretrained:
+            raise ValueError("expected either init, which has an encoder of its own, or pretrained; got both")
+        return self
 
 
 class OptimConfig(Config):
     """AdamW with warm-up and cosine decay."""
 
     lr: float = Field(6e-4, gt=0, description="peak learning rate, per step of one batch")
+    encoder_lr_ratio: float = Field(1.0, gt=0, description="the encoder's learning rate as a share of `lr`")
     weight_decay: float = Field(0.02, ge=0)
     warmup_steps: int = Field(150, ge=0)
     final_lr_ratio: float = Field(

@@ -68,11 +68,18 @@ class Finetune(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW; norms and biases are not decayed."""
-        decayed = [p for p in self.segmenter.parameters() if p.ndim > 1 and p.requires_grad]
-        plain = [p for p in self.segmenter.parameters() if p.ndim <= 1 and p.requires_grad]
+        ratio = self.optim.encoder_lr_ratio
+        parts: list[tuple[torch.nn.Module, float]] = (
+            [(self.segmenter, 1.0)] if ratio == 1 else [(self.segmenter.encoder, ratio), (self.segmenter.head, 1.0)]
+        )
         groups = [
-            {"params": decayed, "weight_decay": self.optim.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+            {
+                "params": [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) == decays],
+                "weight_decay": self.optim.weight_decay if decays else 0.0,
+                "lr": self.optim.lr * share,
+            }
+            for part, share in parts
+            for decays in (True, False)
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.optim.lr)
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor, nn
 
 from training.heads import AttentionConvHead
-from training.videogpt.resnet import LAYERS, CollapsedFrameEncoder, FrameEncoder
+from training.videogpt.configuration import frame_encoder_shape
+from training.videogpt.resnet import LAYERS, CollapsedFrameEncoder, FrameEncoder, collapse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,27 @@ class _OneFrameClip(nn.Module):
 def build_segmenter(layers: Sequence[int] = LAYERS) -> Segmenter:
     """A new network with random weights, its encoder collapsed to 2D; `layers` are the blocks of its four groups."""
     return Segmenter(CollapsedFrameEncoder(layers), AttentionConvHead())
+
+
+def take_pretrained(segmenter: Segmenter, published: FrameEncoder) -> None:
+    """Give the encoder of a segmenter the weights of a pretrained one, whose middle temporal slices are all it needs.
+
+    Raises:
+        TypeError: The segmenter has another kind of encoder.
+        ValueError: The pretrained one has another size.
+    """
+    if not isinstance(segmenter.encoder, CollapsedFrameEncoder):
+        raise TypeError(f"expected a collapsed frame encoder, got {type(segmenter.encoder).__name__}")
+    weights = collapse(published.state_dict())
+    expected = {name: tuple(tensor.shape) for name, tensor in segmenter.encoder.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if found != expected:
+        layers, dim, width = frame_encoder_shape({n: tuple(t.shape) for n, t in published.state_dict().items()})
+        raise ValueError(
+            f"expected pretrained weights that fit model.layers, found an encoder of {list(layers)} blocks, {dim} "
+            f"channels and width {width}: only model.layers can follow it"
+        )
+    segmenter.encoder.load_state_dict(weights)
 
 
 def published_form(segmenter: Segmenter) -> Segmenter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -16,12 +17,13 @@ from training.data.splits import Split, proposed_split, seeded_split
 from training.finetune import Finetune
 from training.history import HistoryCallback
 from training.pictures import prediction_panel
+from training.pretrain.weights import FRAME_ENCODER_FILE, read_frame_encoder
 from training.run import HISTORY, code_revision, load_segmenter, write_run
 from training.scores import Score, score
-from training.segmenter import Segmenter, build_segmenter
+from training.segmenter import Segmenter, build_segmenter, take_pretrained
 
 if TYPE_CHECKING:
-    from training.config import DataConfig, TrainConfig
+    from training.config import DataConfig, ModelConfig, TrainConfig
 
 EVALUATION_BATCH = 32
 
@@ -32,6 +34,21 @@ def read_split(config: DataConfig, seed: int) -> Split:
     if config.split == "proposed":
         return proposed_split(frames)
     return seeded_split(frames, config.val_fraction, seed)
+
+
+def new_segmenter(config: ModelConfig) -> Segmenter:
+    """The network as a run starts with it.
+
+    Raises:
+        RunError: `init` is not a finished run.
+        ValueError: `pretrained` holds no encoder that fits.
+    """
+    if config.init:
+        return load_segmenter(config.init)
+    segmenter = build_segmenter(config.layers)
+    if config.pretrained:
+        take_pretrained(segmenter, read_frame_encoder(config.pretrained))
+    return segmenter
 
 
 def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
@@ -57,9 +74,7 @@ def train(config: TrainConfig) -> Score:
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     split = read_split(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    segmenter = (
-        load_segmenter(config.model.init) if config.model.init else build_segmenter(config.model.layers)
-    ).train()
+    segmenter = new_segmenter(config.model).train()
     module = Finetune(segmenter, config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(
@@ -104,8 +119,18 @@ def _finish(config: TrainConfig, segmenter: Segmenter, split: Split, revision: s
         "frames": {name: len(side) for name, side in split._asdict().items()},
         "split": {name: sorted(set(side.scene.tolist())) for name, side in split._asdict().items()},
         "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.train],
+        "pretrained": _pretrained_record(config.model),
         "code_revision": revision,
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
     write_run(config.out, segmenter, config, record)
     return result
+
+
+def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:
+    """Which weights the encoder started from."""
+    if config.pretrained is None:
+        return None
+    file = config.pretrained / FRAME_ENCODER_FILE if config.pretrained.is_dir() else config.pretrained
+    with file.open("rb") as content:
+        return {"name": config.pretrained.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
