@@ -15,15 +15,36 @@ class Config(BaseModel):
 
 
 class DataConfig(Config):
-    """Which labelled frames to learn from, and how they are split."""
+    """Which labelled frames to learn from, and which scenes to hold out."""
 
     train: tuple[Path, ...] = Field(
         min_length=1, description="labelled data sets (.npz, folder of shards, COCO folder)"
     )
-    split: Literal["proposed", "seeded"] = Field(
-        "proposed", description="proposed: the data sets' own train/val marks; seeded: scenes drawn by `seed`"
+    shares: tuple[float, ...] = Field(
+        (), description="weight of each data set among the samples; if not given, each frame weighs the same"
+    )
+    split: Literal["proposed", "seeded", "all"] = Field(
+        "proposed",
+        description="proposed: the data sets' own train/val marks, unmarked frames train; seeded: scenes drawn by "
+        "`seed`; all: hold out none. Beside data sets with marks, those without any only train",
     )
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of frames held out by a seeded split")
+    folds: int | None = Field(None, ge=2, description="cross-validation in place of `split`: groups of scenes")
+    fold: int = Field(0, ge=0, description="which of the groups to hold out, from 0")
+    fold_seed: int = Field(0, ge=0, description="which scenes go together; one division for runs of any `seed`")
+    noise: bool = Field(
+        default=False, description="control: every pixel's colour drawn from all pixels of its data set, masks kept"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.shares and (len(self.shares) != len(self.train) or min(self.shares) <= 0):
+            raise ValueError(f"expected one positive share for each of {len(self.train)} data sets, got {self.shares}")
+        if self.folds is not None and self.split != "proposed":
+            raise ValueError("expected either split or folds, got both")
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"expected a fold below folds={self.folds}, got {self.fold}")
+        return self
 
 
 class AugmentConfig(Config):

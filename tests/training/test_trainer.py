@@ -161,3 +161,35 @@ def test_the_encoder_can_learn_more_slowly_than_the_head() -> None:
     assert [(group["initial_lr"], group["weight_decay"]) for group in groups] == [
         (pytest.approx(1e-4), 0.5), (pytest.approx(1e-4), 0.0), (1e-3, 0.5), (1e-3, 0.0),
     ]  # fmt: skip
+
+
+def test_several_data_sets_train_with_their_shares_and_the_marked_one_is_held_out(
+    tmp_path: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, simulated = tmp_path / "real.npz", tmp_path / "simulated.npz"
+    split = np.where(toys.scene == "toy1", "val", "train")
+    np.savez(real, frames=toys.frames, masks=toys.masks, scene=toys.scene, split=split)
+    np.savez(simulated, frames=toys.frames[:6], masks=toys.masks[:6])
+    arguments = [
+        *("--out", str(tmp_path / "run"), "--data.train", str(real), str(simulated), "--data.shares", "0.5", "0.5"),
+        *("--model.layers", "1", "1", "1", "1", "--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "2"),
+    ]
+    assert main(arguments) == 0
+    assert "on 4 held-out frames" in capsys.readouterr().out
+    assert read_run(tmp_path / "run").record["frames"] == {"train": 26, "val": 4}
+
+
+def test_a_run_on_everything_holds_out_nothing_and_ends_all_the_same(
+    tmp_path: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "toys.npz"
+    np.savez(data, frames=toys.frames, masks=toys.masks, scene=toys.scene)
+    arguments = [
+        *("--out", str(tmp_path / "run"), "--data.train", str(data), "--data.split", "all"),
+        *("--model.layers", "1", "1", "1", "1", "--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "2"),
+    ]
+    assert main(arguments) == 0
+    assert "none held out" in capsys.readouterr().out
+    assert read_run(tmp_path / "run").record["frames"] == {"train": len(toys), "val": 0}
+    assert load_segmenter(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
