@@ -7,6 +7,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from training.schedule import Schedule
+
 
 class Config(BaseModel):
     """Frozen, and unknown keys are errors."""
@@ -64,11 +66,33 @@ class AugmentConfig(Config):
     stamp: float = Field(0.12, ge=0, le=1, description="share with a time stamp painted over it")
 
 
-class ModelConfig(Config):
-    """The network."""
+EncoderName = Literal["frame-encoder", "transformer", "none"]
+HeadName = Literal["linear", "conv", "heavy-conv", "fc-conv", "attention-conv", "unet"]
+LatentsName = Literal["expected", "hidden", "sampled"]
 
-    encoder: Literal["frame-encoder"] = Field("frame-encoder", description="VideoGPT's 3D ResNet, one frame at a time")
-    head: Literal["attention-conv"] = Field("attention-conv", description="8-head self-attention, then convolutions")
+
+class ModelConfig(Config):
+    """The network: an encoder of single frames and a head on its latents."""
+
+    encoder: EncoderName = Field(
+        "frame-encoder",
+        description="frame-encoder: VideoGPT's 3D ResNet, one frame at a time; transformer: VideoGPT's prior, always "
+        "frozen, from `pretrained`; none: pixels",
+    )
+    head: HeadName = Field(
+        "attention-conv",
+        description="linear: a probe; conv: fully connected, then two small convolutions; heavy-conv: fully connected, "
+        "then a U-Net; fc-conv: fully connected, then the decoder of attention-conv; attention-conv: 8-head "
+        "self-attention, then the decoder; unet: the baseline, for encoder none",
+    )
+    frozen: bool = Field(default=False, description="leave the encoder's weights as they are")
+    latents: LatentsName = Field(
+        "expected",
+        description="of the transformer; expected: embeddings of the codes it expects; hidden: its hidden states; "
+        "sampled: numbers of codes drawn one by one, as the paper's code did",
+    )
+    draw: int = Field(0, ge=0, description="which draw of the sampled codes")
+    width: int = Field(24, gt=0, description="channels of the U-Net's first level; they double at each of four more")
     layers: tuple[int, int, int, int] = Field(
         (3, 4, 6, 3), description="residual blocks of the encoder's groups; other counts do not fit public weights"
     )
@@ -80,26 +104,49 @@ class ModelConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _one_start(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.init and self.pretrained:
             raise ValueError("expected either init, which has an encoder of its own, or pretrained; got both")
+        if (self.encoder == "none") != (self.head == "unet"):
+            raise ValueError(
+                f"expected encoder none and head unet together, got encoder {self.encoder} and head {self.head}"
+            )
+        if self.encoder == "none" and (self.pretrained or self.frozen):
+            raise ValueError("encoder none has no weights: expected neither pretrained nor frozen")
+        if self.encoder == "transformer" and not (self.pretrained or self.init):
+            raise ValueError("expected pretrained, a run folder of `robomask pretrain prior`, for encoder transformer")
         return self
 
 
 class OptimConfig(Config):
-    """AdamW with warm-up and cosine decay."""
+    """The optimiser, its schedule, and the loss: a weighted sum of Jaccard, Dice and cross-entropy."""
 
+    optimiser: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="adam: decay is part of the gradient; sgd: with Nesterov momentum"
+    )
     lr: float = Field(6e-4, gt=0, description="peak learning rate, per step of one batch")
     encoder_lr_ratio: float = Field(1.0, gt=0, description="the encoder's learning rate as a share of `lr`")
-    weight_decay: float = Field(0.02, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(0.02, ge=0, description="norms and biases are not decayed")
+    schedule: Schedule = Field("cosine", description="after the warm-up, down to `final_lr_ratio`, or constant")
     warmup_steps: int = Field(150, ge=0)
     final_lr_ratio: float = Field(
         0.01, ge=0, le=1, description="learning rate at the last step, as a share of the peak"
     )
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="per-step decay of the weight average that is evaluated")
-    bce_weight: float = Field(0.5, ge=0, description="weight of the cross-entropy beside the Jaccard loss")
+    jaccard_weight: float = Field(1.0, ge=0, description="weight of the Jaccard loss")
+    dice_weight: float = Field(0.0, ge=0, description="weight of the Dice loss")
+    bce_weight: float = Field(0.5, ge=0, description="weight of the cross-entropy")
     pos_weight: float = Field(2.0, gt=0, description="weight of robot pixels in the cross-entropy")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.jaccard_weight + self.dice_weight + self.bce_weight == 0:
+            raise ValueError("expected a positive jaccard_weight, dice_weight or bce_weight, all are 0")
+        if self.schedule == "exponential" and self.final_lr_ratio == 0:
+            raise ValueError("an exponential schedule never reaches 0: expected a positive final_lr_ratio")
+        return self
 
 
 class TrainConfig(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from training.data.frames import FrameSet, concatenate
 from training.data.noise import noise_frames
 from training.data.readers import read_frames
 from training.data.splits import Sides, Split, everything, fold_split, proposed_split, seeded_split, split_data_sets
+from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
 from training.pictures import prediction_panel
-from training.pretrain.weights import FRAME_ENCODER_FILE, read_frame_encoder
-from training.run import HISTORY, code_revision, load_segmenter, write_run
+from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE, read_frame_encoder, read_prior
+from training.run import HISTORY, code_revision, load_segmenter, segmenter_of, write_run
 from training.scores import Score, score
-from training.segmenter import Segmenter, build_segmenter, take_pretrained
+from training.segmenter import Segmenter, take_pretrained
 
 if TYPE_CHECKING:
     from training.config import DataConfig, ModelConfig, TrainConfig
@@ -56,12 +58,14 @@ def new_segmenter(config: ModelConfig) -> Segmenter:
     """The network as a run starts with it.
 
     Raises:
-        RunError: `init` is not a finished run.
+        RunError: `init` is not a finished run, or one of another network.
         ValueError: `pretrained` holds no encoder that fits.
     """
     if config.init:
-        return load_segmenter(config.init)
-    segmenter = build_segmenter(config.layers)
+        return load_segmenter(config.init, config)
+    if config.encoder == "transformer" and config.pretrained:
+        return segmenter_of(config, read_prior(config.pretrained))
+    segmenter = segmenter_of(config)
     if config.pretrained:
         take_pretrained(segmenter, read_frame_encoder(config.pretrained))
     return segmenter
@@ -140,6 +144,7 @@ def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: s
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
         "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.train],
         "pretrained": _pretrained_record(config.model),
+        "prior": _prior_record(segmenter),
         "code_revision": revision,
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
@@ -151,6 +156,13 @@ def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:
     """Which weights the encoder started from."""
     if config.pretrained is None:
         return None
-    file = config.pretrained / FRAME_ENCODER_FILE if config.pretrained.is_dir() else config.pretrained
+    name = PRIOR_FILE if config.encoder == "transformer" else FRAME_ENCODER_FILE
+    file = config.pretrained / name if config.pretrained.is_dir() else config.pretrained
     with file.open("rb") as content:
         return {"name": config.pretrained.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+
+
+def _prior_record(segmenter: Segmenter) -> dict[str, Any] | None:
+    """The numbers of the prior inside the network, without which its weights cannot be read again."""
+    encoder = segmenter.encoder
+    return dataclasses.asdict(encoder.prior.config) if isinstance(encoder, PriorEncoder) else None

@@ -41,3 +41,4 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning on a newer PyTorch
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # resuming is on purpose
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # samples cost 2 ms, steps a second
+    warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")  # training on everything is on purpose
