@@ -9,13 +9,13 @@ from training.videogpt.vqvae import VQVAEConfig
 LAYERS = (1, 1, 1, 1)
 
 
-def tiny_prior() -> Prior:
+def tiny_prior(resnet_dim: int = 12) -> Prior:
     """A prior over 2x16x16 codes of clips of 8 frames, with an output layer that is not zero."""
     torch.manual_seed(0)
     vqvae = VQVAEConfig(
         embedding_dim=4, n_codes=16, n_hiddens=8, n_res_layers=1, downsample=(4, 4, 4), sequence_length=8
     )
-    prior = Prior(PriorConfig(vqvae, hidden_dim=12, heads=2, layers=1, resnet_layers=LAYERS, resnet_dim=12))
+    prior = Prior(PriorConfig(vqvae, hidden_dim=12, heads=2, layers=1, resnet_layers=LAYERS, resnet_dim=resnet_dim))
     torch.nn.init.normal_(prior.fc_out.weight)
     return prior.eval()
 
