@@ -79,7 +79,7 @@ def write_table(out: Path, table: Sequence[Mapping[str, Any]], config: AblateCon
     head = (
         f"Mean over images of the IoU at probability 0.5 on scenes held out: {config.folds} folds of scenes of "
         f"{config.data.name} ({first['images']} images), {first['seeds']} seeds a row. ± seeds: standard deviation "
-        "of that mean over seeds; ± folds: standard deviation over folds. Cost: one frame at a time, float32, on the CPU."
+        "of that mean over seeds; ± folds: standard deviation over folds. Cost: one frame at a time, float32, CPU."
     )
     (out / "table.md").write_text(f"{head}\n\n{markdown(table)}")
     content = {"config": config.model_dump(mode="json"), "rows": list(table)}
