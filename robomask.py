@@ -21,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("training.commands.train", "train", "finetune an encoder and a head on frames with masks"),
     "label": Command("training.commands.label", "train", "propose masks for clips from motion, to be corrected"),
     "ablate": Command("training.commands.ablate", "train", "the paper's Table 1, measured on scenes held out"),
+    "sweep": Command("training.commands.sweep", "sweep", "search hyper-parameters of finetuning"),
     "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),
     "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),
     "serve": Command("service.commands.serve", "serve", "serve a bundle over HTTP"),

@@ -26,6 +26,11 @@ from training.scores import Score, score
 from training.segmenter import Segmenter, take_pretrained
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
+
     from training.config import DataConfig, ModelConfig, TrainConfig
 
 EVALUATION_BATCH = 32
@@ -82,8 +87,13 @@ def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def train(config: TrainConfig) -> Score | None:
+def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> Score | None:
     """Train, or go on with what `config.out` holds, and write the run folder.
+
+    Args:
+        config: The run.
+        callbacks: Called after the run's own.
+        loggers: Where losses and scores go beside the run's own history.
 
     Returns:
         The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
@@ -101,12 +111,13 @@ def train(config: TrainConfig) -> Score | None:
         max_epochs=config.epochs,
         precision=config.precision,
         gradient_clip_val=config.optim.clip_norm,
-        logger=False,
+        logger=list(loggers) or False,
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
             TQDMProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
+            *callbacks,
         ],
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -17,7 +17,7 @@ class LabelConfig(Config):
     out: Path | None = Field(None, description="a new folder for frames as PNG and `annotations.json` (COCO)")
     evaluate: Path | None = Field(
         None,
-        description="a labelled data set whose frames are among the clips; they are found by scene and time, or by their pixels",
+        description="labels of some of the frames, which are found by scene and time or by their pixels",
     )
     picture: Path | None = Field(None, description="a picture of proposals beside their labels; needs `evaluate`")
     every: int = Field(1, gt=0, description="write every nth frame of a clip; all frames are learnt from")
