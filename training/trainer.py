@@ -112,6 +112,7 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
         precision=config.precision,
         gradient_clip_val=config.optim.clip_norm,
         logger=list(loggers) or False,
+        log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),

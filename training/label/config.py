@@ -22,11 +22,11 @@ class LabelConfig(Config):
     picture: Path | None = Field(None, description="a picture of proposals beside their labels; needs `evaluate`")
     every: int = Field(1, gt=0, description="write every nth frame of a clip; all frames are learnt from")
     max_frames: int = Field(5000, gt=0, description="most frames to read; whole tracks, in order")
-    rounds: int = Field(3, gt=0, description="how often to learn and cut")
-    colour: float = Field(0.6, ge=0, description="weight of the robot's colours, learnt from what moves")
+    rounds: int = Field(5, gt=0, description="how often to learn before the cut")
+    colour: float = Field(0.8, ge=0, description="weight of the robot's colours, learnt from what moves")
     motion: float = Field(0.6, ge=0, description="weight of the distance from the background")
-    place: float = Field(0.7, ge=0, description="weight of where the robot tends to be")
-    smooth: float = Field(2.0, ge=0, description="how much neighbours want to agree")
+    place: float = Field(0.9, ge=0, description="weight of where the robot tends to be")
+    smooth: float = Field(4.0, ge=0, description="how much neighbours want to agree")
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:

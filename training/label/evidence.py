@@ -23,8 +23,15 @@ LEVELS = 16
 REACH = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, np.inf])
 """Bins of the distance from the background, in units of the noise."""
 
-OWN_SHARE = 0.5
+OWN_SHARE = 0.2
 """How much a scene's own colours count beside those of all scenes."""
+
+
+SAME = 6
+"""Pixels within this distance of their background, in units of the noise, are it."""
+
+ALWAYS = 0.93
+"""A pixel that is its background in more than this share of frames never has the robot before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +91,9 @@ def learn(scenes: Sequence[Scene], backgrounds: Sequence[Background], robots: Se
     there = ndimage.gaussian_filter(place / n_frames, 3, mode="nearest")
     there = 0.5 * (there + there[:, ::-1])  # where the arm happened to go must not decide between left and right
     there = np.clip(there, 2e-3, 0.5)
-    return Evidence(
-        histogram(np.concatenate(robot)), histogram(np.concatenate(others)), reach, np.log(there / (1 - there))
-    )
+    odds = np.log(there / (1 - there))
+    odds -= odds.max()  # the likeliest place says nothing: at first little of the robot is found anywhere
+    return Evidence(histogram(np.concatenate(robot)), histogram(np.concatenate(others)), reach, odds)
 
 
 def ratio(scene: Scene, ground: Background, robot: np.ndarray, evidence: Evidence, weights: Weights) -> np.ndarray:
@@ -99,15 +106,22 @@ def ratio(scene: Scene, ground: Background, robot: np.ndarray, evidence: Evidenc
         evidence: What was learnt.
         weights: How much each kind counts.
     """
-    colour = bins(scene.frames)
     on, off = evidence.robot, evidence.others
-    outside = ~np.stack([ndimage.binary_dilation(m, iterations=2) for m in robot])
-    if robot.sum() > 500:  # fewer pixels say too little about a scene's own colours
+    if OWN_SHARE and robot.sum() > 500:  # fewer pixels say too little about a scene's own colours
+        colour = bins(scene.frames)
+        outside = scene.valid & ~np.stack([ndimage.binary_dilation(m, iterations=2) for m in robot])
         on = (1 - OWN_SHARE) * on + OWN_SHARE * histogram(colour[robot & scene.valid])
-        off = (1 - OWN_SHARE) * off + OWN_SHARE * histogram(colour[outside & scene.valid])
-    by_colour = np.clip(np.log(on.ravel()[colour]) - np.log(off.ravel()[colour]), -6, 6)
-    by_motion = evidence.reach[np.digitize(ground.distance(scene.frames), REACH[1:-1])]
-    by_motion = np.clip(np.where(ground.known, by_motion, 0), -5, 5)
+        off = (1 - OWN_SHARE) * off + OWN_SHARE * histogram(colour[outside])
+    of_bin = np.clip(np.log(on.ravel()) - np.log(off.ravel()), -6, 6)
+    by_colour = of_bin[bins(scene.frames)]
+    distance = ground.distance(scene.frames)
+    by_motion = np.clip(evidence.reach[np.digitize(distance, REACH[1:-1])], -5, 5)
+    # Where the robot stood so long that the background itself looks like it, what differs is what it uncovered, and
+    # what does not differ may be the robot as well as not. What looks like it but never changes is something else.
+    lingers = of_bin[bins(ground.colour.astype(np.uint8))] > 0
+    lingers &= (distance < SAME).mean(0) < ALWAYS
+    by_motion = np.where(lingers, -np.maximum(by_motion, 0), by_motion)
+    by_motion = np.where(ground.known, by_motion, 0)
     total: np.ndarray = weights.colour * by_colour + weights.motion * by_motion + weights.place * evidence.place
     total[~scene.valid] = (weights.place * np.broadcast_to(evidence.place, total.shape))[~scene.valid]
     return total
@@ -117,7 +131,7 @@ def ratio(scene: Scene, ground: Background, robot: np.ndarray, evidence: Evidenc
 class Weights:
     """How much each kind of evidence counts, and how much neighbours want to agree."""
 
-    colour: float = 0.6
+    colour: float = 0.8
     motion: float = 0.6
-    place: float = 0.7
-    smooth: float = 2.0
+    place: float = 0.9
+    smooth: float = 4.0
