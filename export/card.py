@@ -16,6 +16,7 @@ def card(name: str, run: Run, lineage: Lineage, *, metrics: Sequence[Metric], pa
     """The card as Markdown: what the model is for, what it learned from, how well it does, how it was made."""
     data = "\n".join(f"| {d['name']} | `{d['sha256'][:16]}…` |" for d in run.record["data"])
     frames, scenes = run.record["frames"], {side: len(names) for side, names in run.record["split"].items()}
+    held_out = f"{frames['val']} frames of {scenes['val']} other scenes" if frames["val"] else "none"
     measured = "\n".join(f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |" for m in metrics)
     return f"""# {name}
 
@@ -35,9 +36,8 @@ Weights are float16 numbers; arithmetic is float32.
 
 {credit}
 
-{frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {frames["val"]} frames of {scenes["val"]}
-other scenes held out. The weights are the running average at the end of a fixed schedule; nothing was selected on the
-held-out scenes.
+{frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {held_out} held out. The weights are
+the running average at the end of a fixed schedule; nothing was selected on held-out scenes.
 
 ## How well it does
 

@@ -18,8 +18,9 @@ def lineage_of(run: Run) -> Lineage:
     """What it takes to train the run again: command, seed, data by hash, code revision."""
     config = {**run.config.model_dump(mode="json"), "out": run.folder.name}
     config["data"] = {**config["data"], "train": [Path(path).name for path in config["data"]["train"]]}
-    if config["model"]["init"]:
-        config["model"] = {**config["model"], "init": Path(config["model"]["init"]).name}
+    for start in ("init", "pretrained"):
+        if config["model"][start]:
+            config["model"] = {**config["model"], start: Path(config["model"][start]).name}
     finished = datetime.fromtimestamp((run.folder / "run.json").stat().st_mtime, UTC).replace(microsecond=0)
     return Lineage(
         command=train_command(run, config),

@@ -14,7 +14,7 @@ from export.golden_frames import golden_frames
 from export.graph import ServingGraph, round_weights_to_half
 from export.lineage import lineage_of
 from export.parity import compare, open_session, require
-from export.to_onnx import to_onnx
+from export.to_onnx import ExportError, to_onnx
 from service.contract import Bundle, Golden, Metric, publish
 from training.pictures import overlay, panel, prediction_panel
 from training.run import load_segmenter, read_run
@@ -59,6 +59,11 @@ def pack(
         BundleInvalid: The bundle breaks the contract.
     """
     run = read_run(run_folder)
+    if run.config.model.encoder != "frame-encoder":
+        raise ExportError(
+            f"{run_folder}: expected a run with the frame encoder, whose latents a bundle promises, found encoder "
+            f"{run.config.model.encoder}"
+        )
     segmenter = load_segmenter(run_folder)
     round_weights_to_half(segmenter)
     graph = ServingGraph(segmenter).eval()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from training.schedule import Schedule
 
 
 class Config(BaseModel):
@@ -15,15 +17,36 @@ class Config(BaseModel):
 
 
 class DataConfig(Config):
-    """Which labelled frames to learn from, and how they are split."""
+    """Which labelled frames to learn from, and which scenes to hold out."""
 
     train: tuple[Path, ...] = Field(
         min_length=1, description="labelled data sets (.npz, folder of shards, COCO folder)"
     )
-    split: Literal["proposed", "seeded"] = Field(
-        "proposed", description="proposed: the data sets' own train/val marks; seeded: scenes drawn by `seed`"
+    shares: tuple[float, ...] = Field(
+        (), description="weight of each data set among the samples; if not given, each frame weighs the same"
+    )
+    split: Literal["proposed", "seeded", "all"] = Field(
+        "proposed",
+        description="proposed: the data sets' own train/val marks, unmarked frames train; seeded: scenes drawn by "
+        "`seed`; all: hold out none. Beside data sets with marks, those without any only train",
     )
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of frames held out by a seeded split")
+    folds: int | None = Field(None, ge=2, description="cross-validation in place of `split`: groups of scenes")
+    fold: int = Field(0, ge=0, description="which of the groups to hold out, from 0")
+    fold_seed: int = Field(0, ge=0, description="which scenes go together; one division for runs of any `seed`")
+    noise: bool = Field(
+        default=False, description="control: every pixel's colour drawn from all pixels of its data set, masks kept"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.shares and (len(self.shares) != len(self.train) or min(self.shares) <= 0):
+            raise ValueError(f"expected one positive share for each of {len(self.train)} data sets, got {self.shares}")
+        if self.folds is not None and self.split != "proposed":
+            raise ValueError("expected either split or folds, got both")
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"expected a fold below folds={self.folds}, got {self.fold}")
+        return self
 
 
 class AugmentConfig(Config):
@@ -43,30 +66,87 @@ class AugmentConfig(Config):
     stamp: float = Field(0.12, ge=0, le=1, description="share with a time stamp painted over it")
 
 
-class ModelConfig(Config):
-    """The network."""
+EncoderName = Literal["frame-encoder", "transformer", "none"]
+HeadName = Literal["linear", "conv", "heavy-conv", "fc-conv", "attention-conv", "unet"]
+LatentsName = Literal["expected", "hidden", "sampled"]
 
-    encoder: Literal["frame-encoder"] = Field("frame-encoder", description="VideoGPT's 3D ResNet, one frame at a time")
-    head: Literal["attention-conv"] = Field("attention-conv", description="8-head self-attention, then convolutions")
+
+class ModelConfig(Config):
+    """The network: an encoder of single frames and a head on its latents."""
+
+    encoder: EncoderName = Field(
+        "frame-encoder",
+        description="frame-encoder: VideoGPT's 3D ResNet, one frame at a time; transformer: VideoGPT's prior, always "
+        "frozen, from `pretrained`; none: pixels",
+    )
+    head: HeadName = Field(
+        "attention-conv",
+        description="linear: a probe; conv: fully connected, then two small convolutions; heavy-conv: fully connected, "
+        "then a U-Net; fc-conv: fully connected, then the decoder of attention-conv; attention-conv: 8-head "
+        "self-attention, then the decoder; unet: the baseline, for encoder none",
+    )
+    frozen: bool = Field(default=False, description="leave the encoder's weights as they are")
+    latents: LatentsName = Field(
+        "expected",
+        description="of the transformer; expected: embeddings of the codes it expects; hidden: its hidden states; "
+        "sampled: numbers of codes drawn one by one, as the paper's code did",
+    )
+    draw: int = Field(0, ge=0, description="which draw of the sampled codes")
+    width: int = Field(24, gt=0, description="channels of the U-Net's first level; they double at each of four more")
     layers: tuple[int, int, int, int] = Field(
         (3, 4, 6, 3), description="residual blocks of the encoder's groups; other counts do not fit public weights"
     )
-    init: Path | None = Field(None, description="a run folder whose weights to start from")
+    init: Path | None = Field(None, description="a run folder whose weights, encoder and head, to start from")
+    pretrained: Path | None = Field(
+        None,
+        description="the encoder's weights to start from: a run folder of `robomask pretrain prior`, its "
+        ".safetensors, or a published checkpoint; the head starts at random",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.init and self.pretrained:
+            raise ValueError("expected either init, which has an encoder of its own, or pretrained; got both")
+        if (self.encoder == "none") != (self.head == "unet"):
+            raise ValueError(
+                f"expected encoder none and head unet together, got encoder {self.encoder} and head {self.head}"
+            )
+        if self.encoder == "none" and (self.pretrained or self.frozen):
+            raise ValueError("encoder none has no weights: expected neither pretrained nor frozen")
+        if self.encoder == "transformer" and not (self.pretrained or self.init):
+            raise ValueError("expected pretrained, a run folder of `robomask pretrain prior`, for encoder transformer")
+        return self
 
 
 class OptimConfig(Config):
-    """AdamW with warm-up and cosine decay."""
+    """The optimiser, its schedule, and the loss: a weighted sum of Jaccard, Dice and cross-entropy."""
 
+    optimiser: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="adam: decay is part of the gradient; sgd: with Nesterov momentum"
+    )
     lr: float = Field(6e-4, gt=0, description="peak learning rate, per step of one batch")
-    weight_decay: float = Field(0.02, ge=0)
+    encoder_lr_ratio: float = Field(1.0, gt=0, description="the encoder's learning rate as a share of `lr`")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(0.02, ge=0, description="norms and biases are not decayed")
+    schedule: Schedule = Field("cosine", description="after the warm-up, down to `final_lr_ratio`, or constant")
     warmup_steps: int = Field(150, ge=0)
     final_lr_ratio: float = Field(
         0.01, ge=0, le=1, description="learning rate at the last step, as a share of the peak"
     )
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
     ema_decay: float = Field(0.998, ge=0, lt=1, description="per-step decay of the weight average that is evaluated")
-    bce_weight: float = Field(0.5, ge=0, description="weight of the cross-entropy beside the Jaccard loss")
+    jaccard_weight: float = Field(1.0, ge=0, description="weight of the Jaccard loss")
+    dice_weight: float = Field(0.0, ge=0, description="weight of the Dice loss")
+    bce_weight: float = Field(0.5, ge=0, description="weight of the cross-entropy")
     pos_weight: float = Field(2.0, gt=0, description="weight of robot pixels in the cross-entropy")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.jaccard_weight + self.dice_weight + self.bce_weight == 0:
+            raise ValueError("expected a positive jaccard_weight, dice_weight or bce_weight, all are 0")
+        if self.schedule == "exponential" and self.final_lr_ratio == 0:
+            raise ValueError("an exponential schedule never reaches 0: expected a positive final_lr_ratio")
+        return self
 
 
 class TrainConfig(Config):

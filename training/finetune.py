@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.losses import jaccard_loss, weighted_bce_loss
+from training.losses import mask_loss
 from training.schedule import lr_ratio
 from training.scores import score
 
@@ -26,8 +26,11 @@ class Finetune(lightning.LightningModule):
 
     def __init__(self, segmenter: Segmenter, optim: OptimConfig, steps: int) -> None:
         super().__init__()
-        # Channels last: what the norms read, and the faster layout for convolutions.
-        self.segmenter: Segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in torch's stubs
+        self.segmenter = segmenter
+        for part in (segmenter.encoder, segmenter.head):
+            # Channels last: what the norms read, and the faster layout for convolutions in 2D.
+            if all(p.ndim <= 4 for p in part.parameters()):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # not in torch's stubs
         self.optim = optim
         self.steps = steps
         self._predicted: list[np.ndarray] = []
@@ -39,10 +42,8 @@ class Finetune(lightning.LightningModule):
         return segmentation
 
     def loss(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Jaccard loss plus weighted cross-entropy, in float32."""
-        logits, target = logits.float(), masks.float()
-        bce = weighted_bce_loss(logits, target, self.optim.pos_weight)
-        return jaccard_loss(logits, target) + self.optim.bce_weight * bce
+        """The configured sum of losses, in float32."""
+        return loss_of(self.optim, logits, masks)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One batch of augmented frames."""
@@ -67,21 +68,57 @@ class Finetune(lightning.LightningModule):
         self._predicted, self._truth = [], []
 
     def configure_optimizers(self) -> Any:
-        """AdamW; norms and biases are not decayed."""
-        decayed = [p for p in self.segmenter.parameters() if p.ndim > 1 and p.requires_grad]
-        plain = [p for p in self.segmenter.parameters() if p.ndim <= 1 and p.requires_grad]
-        groups = [
-            {"params": decayed, "weight_decay": self.optim.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.optim.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: lr_ratio(
-                step,
-                steps=self.steps,
-                warmup_steps=self.optim.warmup_steps,
-                final_ratio=self.optim.final_lr_ratio,
-            ),
+        """The configured optimiser and its schedule, a pure function of the step."""
+        ratio = self.optim.encoder_lr_ratio
+        parts: list[tuple[nn.Module, float]] = (
+            [(self.segmenter, 1.0)] if ratio == 1 else [(self.segmenter.encoder, ratio), (self.segmenter.head, 1.0)]
         )
+        optimizer, schedule = make_optimizer(parts, self.optim, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def loss_of(optim: OptimConfig, logits: Tensor, masks: Tensor) -> Tensor:
+    """The sum of losses that a configuration asks for: logits [B, H, W] and masks [B, H, W] to a scalar."""
+    return mask_loss(
+        logits,
+        masks,
+        jaccard=optim.jaccard_weight,
+        dice=optim.dice_weight,
+        bce=optim.bce_weight,
+        pos_weight=optim.pos_weight,
+    )
+
+
+def make_optimizer(
+    parts: list[tuple[nn.Module, float]], optim: OptimConfig, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimiser over what trains in each part, whose learning rate is a share of the configured one.
+
+    Norms and biases are not decayed.
+    """
+    groups = [
+        {
+            "params": [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) == decays],
+            "weight_decay": optim.weight_decay if decays else 0.0,
+            "lr": optim.lr * share,
+        }
+        for part, share in parts
+        for decays in (True, False)
+    ]
+    optimizer: torch.optim.Optimizer
+    if optim.optimiser == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.momentum > 0)
+    else:
+        kind = torch.optim.AdamW if optim.optimiser == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, lr=optim.lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: lr_ratio(
+            step,
+            steps=steps,
+            warmup_steps=optim.warmup_steps,
+            final_ratio=optim.final_lr_ratio,
+            schedule=optim.schedule,
+        ),
+    )
+    return optimizer, schedule

@@ -76,7 +76,8 @@ def save_curves(history: Sequence[Mapping[str, str]], picture: Path) -> None:
             if points:
                 axes.plot(*zip(*points, strict=True), marker=".", markersize=3, linewidth=1, label=name)
         axes.grid(visible=True, alpha=0.3)
-        axes.legend()
+        if axes.has_data():  # a run may hold out nothing
+            axes.legend()
     losses.set_ylabel("loss")
     losses.set_yscale("log")
     ious.set_ylabel("IoU on held-out scenes")

@@ -16,13 +16,17 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 
 from training.config import TrainConfig
 from training.segmenter import Segmenter, build_segmenter
+from training.videogpt.prior import Prior, PriorConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from training.config import ModelConfig
 
 WEIGHTS = "model.safetensors"
 RECORD = "run.json"
@@ -69,22 +73,49 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, content)
 
 
-def load_segmenter(folder: Path) -> Segmenter:
+def load_segmenter(folder: Path, model: ModelConfig | None = None) -> Segmenter:
     """The trained network of a finished run, in evaluation mode.
+
+    Args:
+        folder: The run folder.
+        model: How to build the network, if not as the run did; its weights have to fit.
 
     Raises:
         RunError: No finished run, or weights that do not fit the network.
     """
-    config = read_run(folder).config
+    run = read_run(folder)
     file = folder / WEIGHTS
     if not file.is_file():
         raise RunError(f"{folder}: expected {WEIGHTS}, found none: has `robomask train` ended?")
-    segmenter = build_segmenter(config.model.layers)
+    try:
+        numbers = run.record.get("prior")
+        prior = Prior(TypeAdapter(PriorConfig).validate_python(numbers)) if numbers else None
+        segmenter = segmenter_of(model or run.config.model, prior)
+    except ValueError as error:
+        raise RunError(f"{folder}: the record describes no network: {error}") from error
     try:
         segmenter.load_state_dict(load_file(file))
     except RuntimeError as error:
         raise RunError(f"{file}: the weights do not fit the network: {error}") from error
     return segmenter.eval()
+
+
+def segmenter_of(config: ModelConfig, prior: Prior | None = None) -> Segmenter:
+    """A new network as configured; `prior` is what the transformer encoder wraps.
+
+    Raises:
+        ValueError: Parts that do not fit together.
+    """
+    return build_segmenter(
+        config.layers,
+        encoder=config.encoder,
+        head=config.head,
+        frozen=config.frozen,
+        prior=prior,
+        latents=config.latents,
+        draw=config.draw,
+        width=config.width,
+    )
 
 
 def code_revision() -> str:

@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
-from training.heads import AttentionConvHead
-from training.videogpt.resnet import LAYERS, CollapsedFrameEncoder, FrameEncoder
+from training.encoders import Pixels, PriorEncoder
+from training.heads import LatentGrid, build_head
+from training.videogpt.configuration import frame_encoder_shape
+from training.videogpt.resnet import LATENT_DIM, LAYERS, CollapsedFrameEncoder, FrameEncoder, collapse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from training.config import EncoderName, HeadName, LatentsName
+    from training.videogpt.prior import Prior
+
+
+FRAME_ENCODER_GRID = LatentGrid(16, 16, LATENT_DIM)
 
 
 class Segmentation(NamedTuple):
@@ -18,7 +26,7 @@ class Segmentation(NamedTuple):
 
     Attributes:
         logits: float [B, 64, 64]; the robot's probability is their sigmoid.
-        latents: float [B, 16, 16, 240], the frame encoder's output, non-negative.
+        latents: float [B, H, W, D], the encoder's output; the frame encoder's is [B, 16, 16, 240], non-negative.
     """
 
     logits: Tensor
@@ -31,12 +39,21 @@ def normalise(frames: Tensor) -> Tensor:
 
 
 class Segmenter(nn.Module):
-    """Frame encoder and head, for single frames uint8 [B, 64, 64, 3]."""
+    """Encoder and head, for single frames uint8 [B, 64, 64, 3].
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    Args:
+        encoder: Frames [B, 3, 64, 64] in [-0.5, 0.5] to latents, channel last.
+        head: Latents to logits [B, 64, 64].
+        frozen: Whether the encoder stays as it is while the head trains.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, *, frozen: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.frozen = frozen
+        if frozen:
+            encoder.requires_grad_(requires_grad=False)
 
     def forward(self, frames: Tensor) -> Segmentation:
         """Segment a batch of frames."""
@@ -57,9 +74,61 @@ class _OneFrameClip(nn.Module):
         return latents[:, 0]
 
 
-def build_segmenter(layers: Sequence[int] = LAYERS) -> Segmenter:
-    """A new network with random weights, its encoder collapsed to 2D; `layers` are the blocks of its four groups."""
-    return Segmenter(CollapsedFrameEncoder(layers), AttentionConvHead())
+def build_segmenter(
+    layers: Sequence[int] = LAYERS,
+    *,
+    encoder: EncoderName = "frame-encoder",
+    head: HeadName = "attention-conv",
+    frozen: bool = False,
+    prior: Prior | None = None,
+    latents: LatentsName = "expected",
+    draw: int = 0,
+    width: int = 24,
+) -> Segmenter:
+    """A new network: random weights, but for the transformer's.
+
+    Args:
+        layers: Blocks of the four groups of the frame encoder, which is built collapsed to 2D.
+        encoder: Which encoder.
+        head: Which head.
+        frozen: Whether the encoder stays as it is; the transformer always does.
+        prior: What the transformer encoder wraps.
+        latents: What the transformer encoder gives.
+        draw: Which draw of its sampled codes.
+        width: Channels of the U-Net's first level.
+
+    Raises:
+        ValueError: Parts that do not fit together.
+    """
+    if encoder == "none":
+        return Segmenter(Pixels(), build_head(head, Pixels.grid, width=width))
+    if encoder == "transformer":
+        if prior is None:
+            raise ValueError("expected a prior for the transformer encoder, got none")
+        whole = PriorEncoder(prior, latents, draw)
+        return Segmenter(whole, build_head(head, whole.grid), frozen=True)
+    return Segmenter(CollapsedFrameEncoder(layers), build_head(head, FRAME_ENCODER_GRID), frozen=frozen)
+
+
+def take_pretrained(segmenter: Segmenter, published: FrameEncoder) -> None:
+    """Give the encoder of a segmenter the weights of a pretrained one, whose middle temporal slices are all it needs.
+
+    Raises:
+        TypeError: The segmenter has another kind of encoder.
+        ValueError: The pretrained one has another size.
+    """
+    if not isinstance(segmenter.encoder, CollapsedFrameEncoder):
+        raise TypeError(f"expected a collapsed frame encoder, got {type(segmenter.encoder).__name__}")
+    weights = collapse(published.state_dict())
+    expected = {name: tuple(tensor.shape) for name, tensor in segmenter.encoder.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if found != expected:
+        layers, dim, width = frame_encoder_shape({n: tuple(t.shape) for n, t in published.state_dict().items()})
+        raise ValueError(
+            f"expected pretrained weights that fit model.layers, found an encoder of {list(layers)} blocks, {dim} "
+            f"channels and width {width}: only model.layers can follow it"
+        )
+    segmenter.encoder.load_state_dict(weights)
 
 
 def published_form(segmenter: Segmenter) -> Segmenter:

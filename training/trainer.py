@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -10,28 +12,68 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 
 from training.data.batches import train_loader, val_loader
-from training.data.frames import concatenate
+from training.data.frames import FrameSet, concatenate
+from training.data.noise import noise_frames
 from training.data.readers import read_frames
-from training.data.splits import Split, proposed_split, seeded_split
+from training.data.splits import Sides, Split, everything, fold_split, proposed_split, seeded_split, split_data_sets
+from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
 from training.pictures import prediction_panel
-from training.run import HISTORY, code_revision, load_segmenter, write_run
+from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE, read_frame_encoder, read_prior
+from training.run import HISTORY, code_revision, load_segmenter, segmenter_of, write_run
 from training.scores import Score, score
-from training.segmenter import Segmenter, build_segmenter
+from training.segmenter import Segmenter, take_pretrained
 
 if TYPE_CHECKING:
-    from training.config import DataConfig, TrainConfig
+    from collections.abc import Sequence
+
+    from lightning.pytorch.callbacks import Callback
+    from lightning.pytorch.loggers import Logger
+
+    from training.config import DataConfig, ModelConfig, TrainConfig
 
 EVALUATION_BATCH = 32
 
 
-def read_split(config: DataConfig, seed: int) -> Split:
-    """Read the labelled frames and put their scenes on two sides."""
-    frames = concatenate([read_frames(path) for path in config.train])
-    if config.split == "proposed":
-        return proposed_split(frames)
-    return seeded_split(frames, config.val_fraction, seed)
+def read_sides(config: DataConfig, seed: int) -> Sides:
+    """Read the labelled frames and put their scenes on two sides.
+
+    Raises:
+        DatasetError: A data set that cannot be read.
+        ValueError: A split that is not possible.
+    """
+    sets = [read_frames(path) for path in config.train]
+    if config.noise:
+        sets = [noise_frames(frames, seed=i) for i, frames in enumerate(sets)]
+    return split_data_sets(sets, lambda frames: _divide(frames, config, seed))
+
+
+def _divide(frames: FrameSet, config: DataConfig, seed: int) -> Split:
+    if config.folds is not None:
+        return fold_split(frames, config.folds, config.fold, config.fold_seed)
+    if config.split == "all":
+        return everything(frames)
+    if config.split == "seeded":
+        return seeded_split(frames, config.val_fraction, seed)
+    return proposed_split(frames)
+
+
+def new_segmenter(config: ModelConfig) -> Segmenter:
+    """The network as a run starts with it.
+
+    Raises:
+        RunError: `init` is not a finished run, or one of another network.
+        ValueError: `pretrained` holds no encoder that fits.
+    """
+    if config.init:
+        return load_segmenter(config.init, config)
+    if config.encoder == "transformer" and config.pretrained:
+        return segmenter_of(config, read_prior(config.pretrained))
+    segmenter = segmenter_of(config)
+    if config.pretrained:
+        take_pretrained(segmenter, read_frame_encoder(config.pretrained))
+    return segmenter
 
 
 def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
@@ -45,33 +87,38 @@ def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def train(config: TrainConfig) -> Score:
+def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> Score | None:
     """Train, or go on with what `config.out` holds, and write the run folder.
 
+    Args:
+        config: The run.
+        callbacks: Called after the run's own.
+        loggers: Where losses and scores go beside the run's own history.
+
     Returns:
-        The averaged weights' score on the validation scenes, at probability 0.5.
+        The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
-    split = read_split(config.data, config.seed)
+    sides = read_sides(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    segmenter = (
-        load_segmenter(config.model.init) if config.model.init else build_segmenter(config.model.layers)
-    ).train()
+    segmenter = new_segmenter(config.model).train()
     module = Finetune(segmenter, config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
         gradient_clip_val=config.optim.clip_norm,
-        logger=False,
+        logger=list(loggers) or False,
+        log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
             TQDMProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
+            *callbacks,
         ],
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -81,31 +128,53 @@ def train(config: TrainConfig) -> Score:
     trainer.fit(
         module,
         train_loader(
-            split.train,
+            sides.train,
             config.augment,
+            shares=config.data.shares,
             seed=config.seed,
             batch_size=config.batch_size,
             steps_per_epoch=config.steps_per_epoch,
         ),
-        val_loader(split.val, EVALUATION_BATCH),
+        val_loader(sides.val, EVALUATION_BATCH) if len(sides.val) else None,
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True,
     )
-    return _finish(config, module.segmenter, split, revision)
+    return _finish(config, module.segmenter, sides, revision)
 
 
-def _finish(config: TrainConfig, segmenter: Segmenter, split: Split, revision: str) -> Score:
+def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: str) -> Score | None:
     segmenter = segmenter.to("cpu")
-    predicted = predict(segmenter, split.val.frames) > 0.5
-    result = score(predicted, split.val.masks)
-    prediction_panel(split.val.frames, predicted, split.val.masks).save(config.out / "predictions.png")
+    train = concatenate(list(sides.train))
+    result = None
+    if len(sides.val):
+        predicted = predict(segmenter, sides.val.frames) > 0.5
+        result = score(predicted, sides.val.masks)
+        prediction_panel(sides.val.frames, predicted, sides.val.masks).save(config.out / "predictions.png")
     record: dict[str, Any] = {
-        "scores": {"val": result._asdict()},
-        "frames": {name: len(side) for name, side in split._asdict().items()},
-        "split": {name: sorted(set(side.scene.tolist())) for name, side in split._asdict().items()},
+        "scores": {"val": result._asdict()} if result else {},
+        "frames": {"train": len(train), "val": len(sides.val)},
+        "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
         "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.train],
+        "pretrained": _pretrained_record(config.model),
+        "prior": _prior_record(segmenter),
         "code_revision": revision,
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
     write_run(config.out, segmenter, config, record)
     return result
+
+
+def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:
+    """Which weights the encoder started from."""
+    if config.pretrained is None:
+        return None
+    name = PRIOR_FILE if config.encoder == "transformer" else FRAME_ENCODER_FILE
+    file = config.pretrained / name if config.pretrained.is_dir() else config.pretrained
+    with file.open("rb") as content:
+        return {"name": config.pretrained.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+
+
+def _prior_record(segmenter: Segmenter) -> dict[str, Any] | None:
+    """The numbers of the prior inside the network, without which its weights cannot be read again."""
+    encoder = segmenter.encoder
+    return dataclasses.asdict(encoder.prior.config) if isinstance(encoder, PriorEncoder) else None

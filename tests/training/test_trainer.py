@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from training.commands.train import main
 from training.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from training.data.frames import FrameSet
+from training.finetune import Finetune
 from training.history import read_history
 from training.run import HISTORY, RunError, load_segmenter, read_run
-from training.trainer import predict, train
+from training.segmenter import build_segmenter
+from training.trainer import new_segmenter, predict, train
+from training.videogpt.resnet import FrameEncoder
 
 SMALL = ModelConfig(layers=(1, 1, 1, 1))
 
@@ -122,3 +126,70 @@ def test_training_on_cpu_leaves_no_half_precision_behind(tmp_path: Path, toys: F
     settings = config(tmp_path, toys, "half", precision="bf16-mixed", epochs=1)
     train(settings)
     assert {p.dtype for p in load_segmenter(settings.out).parameters()} == {torch.float32}
+
+
+def test_a_run_starts_from_a_pretrained_encoder_and_a_new_head(tmp_path: Path, toys: FrameSet) -> None:
+    published = FrameEncoder((1, 1, 1, 1))
+    weights = tmp_path / "frame_encoder.safetensors"
+    save_file(published.state_dict(), weights)
+    start = new_segmenter(SMALL.model_copy(update={"pretrained": weights}))
+    clip = torch.rand(2, 3, 1, 64, 64) - 0.5
+    with torch.no_grad():
+        torch.testing.assert_close(start.encoder(clip[:, :, 0]), published(clip)[:, 0], atol=1e-4, rtol=1e-4)
+
+    run = config(tmp_path, toys, "run", model={"layers": [1, 1, 1, 1], "pretrained": weights}, epochs=1)
+    train(run)
+    recorded = read_run(run.out).record["pretrained"]
+    assert (recorded["name"], len(recorded["sha256"])) == (weights.name, 64)
+
+
+def test_a_pretrained_encoder_of_another_size_is_refused_with_its_size(tmp_path: Path) -> None:
+    weights = tmp_path / "frame_encoder.safetensors"
+    save_file(FrameEncoder((1, 1, 2, 1)).state_dict(), weights)
+    with pytest.raises(ValueError, match=r"\[1, 1, 2, 1\] blocks"):
+        new_segmenter(SMALL.model_copy(update={"pretrained": weights}))
+
+
+def test_two_starts_at_once_are_an_error() -> None:
+    with pytest.raises(ValueError, match="either init"):
+        ModelConfig(init=Path("a"), pretrained=Path("b"))
+
+
+def test_the_encoder_can_learn_more_slowly_than_the_head() -> None:
+    optim = OptimConfig(lr=1e-3, encoder_lr_ratio=0.1, weight_decay=0.5)
+    groups = Finetune(build_segmenter((1, 1, 1, 1)), optim, 10).configure_optimizers()["optimizer"].param_groups
+    assert [(group["initial_lr"], group["weight_decay"]) for group in groups] == [
+        (pytest.approx(1e-4), 0.5), (pytest.approx(1e-4), 0.0), (1e-3, 0.5), (1e-3, 0.0),
+    ]  # fmt: skip
+
+
+def test_several_data_sets_train_with_their_shares_and_the_marked_one_is_held_out(
+    tmp_path: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, simulated = tmp_path / "real.npz", tmp_path / "simulated.npz"
+    split = np.where(toys.scene == "toy1", "val", "train")
+    np.savez(real, frames=toys.frames, masks=toys.masks, scene=toys.scene, split=split)
+    np.savez(simulated, frames=toys.frames[:6], masks=toys.masks[:6])
+    arguments = [
+        *("--out", str(tmp_path / "run"), "--data.train", str(real), str(simulated), "--data.shares", "0.5", "0.5"),
+        *("--model.layers", "1", "1", "1", "1", "--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "2"),
+    ]
+    assert main(arguments) == 0
+    assert "on 4 held-out frames" in capsys.readouterr().out
+    assert read_run(tmp_path / "run").record["frames"] == {"train": 26, "val": 4}
+
+
+def test_a_run_on_everything_holds_out_nothing_and_ends_all_the_same(
+    tmp_path: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "toys.npz"
+    np.savez(data, frames=toys.frames, masks=toys.masks, scene=toys.scene)
+    arguments = [
+        *("--out", str(tmp_path / "run"), "--data.train", str(data), "--data.split", "all"),
+        *("--model.layers", "1", "1", "1", "1", "--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "2"),
+    ]
+    assert main(arguments) == 0
+    assert "none held out" in capsys.readouterr().out
+    assert read_run(tmp_path / "run").record["frames"] == {"train": len(toys), "val": 0}
+    assert load_segmenter(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()

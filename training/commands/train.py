@@ -8,6 +8,7 @@ import warnings
 
 from pydantic_settings import CliApp
 
+from training.commands.flags import repeat_flags
 from training.config import TrainConfig
 from training.data.readers import DatasetError
 from training.run import RunError
@@ -16,7 +17,7 @@ from training.trainer import train
 
 def main(argv: list[str]) -> int:
     """Run from the command line; returns the exit status."""
-    config = CliApp.run(TrainConfig, cli_args=argv)
+    config = CliApp.run(TrainConfig, cli_args=repeat_flags(argv))
     quieten_lightning()
     print(config.model_dump_json(indent=2), flush=True)
     try:
@@ -27,6 +28,9 @@ def main(argv: list[str]) -> int:
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
         print(f"robomask train: interrupted; the same command goes on from {config.out}", file=sys.stderr)
         return 130
+    if result is None:
+        print(f"{config.out}: trained on all frames, none held out to measure on")
+        return 0
     print(f"{config.out}: mean IoU {result.mean:.4f}, 5th percentile {result.p5:.4f} on {result.n} held-out frames")
     return 0
 
@@ -37,3 +41,4 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning on a newer PyTorch
     warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # resuming is on purpose
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # samples cost 2 ms, steps a second
+    warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")  # training on everything is on purpose

@@ -6,27 +6,52 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from training.data.frames import concatenate
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from training.data.frames import FrameSet
 
 
 class Split(NamedTuple):
-    """The two sides of a split."""
+    """The two sides of a split.
+
+    Attributes:
+        train: Frames to learn from.
+        val: Frames held out.
+        in_train: bool [N], which of the frames that were split are in `train`.
+    """
 
     train: FrameSet
+    val: FrameSet
+    in_train: np.ndarray
+
+
+class Sides(NamedTuple):
+    """The two sides of a split over several data sets.
+
+    Attributes:
+        train: What each data set gives to learn from, in their order; may be empty for some.
+        val: What all of them hold out together; empty where everything is learnt from.
+    """
+
+    train: tuple[FrameSet, ...]
     val: FrameSet
 
 
 def proposed_split(frames: FrameSet) -> Split:
-    """The split that the data set itself proposes in its `split` array.
+    """The split that the data set itself proposes in its `split` array; frames without a mark are learnt from.
 
     Raises:
-        ValueError: It proposes none, or puts one scene on both sides.
+        ValueError: It holds out none or all, or puts one scene on both sides.
     """
-    sides = set(frames.split.tolist())
-    if not {"train", "val"} <= sides:
-        raise ValueError(f"expected frames marked 'train' and 'val', found {sorted(sides)}: use a seeded split instead")
-    return _checked(Split(frames.take(frames.split == "train"), frames.take(frames.split == "val")))
+    marks = sorted(set(frames.split.tolist()))
+    in_train = np.isin(frames.split, ["train", ""])
+    in_val = frames.split == "val"
+    if not in_val.any() or not in_train.any():
+        raise ValueError(f"expected frames marked 'train' and 'val', found {marks}: use a seeded split instead")
+    return _split(frames, in_train, in_val)
 
 
 def seeded_split(frames: FrameSet, val_fraction: float, seed: int) -> Split:
@@ -49,11 +74,69 @@ def seeded_split(frames: FrameSet, val_fraction: float, seed: int) -> Split:
     held = np.cumsum(counts[order])
     n_val = min(int(np.searchsorted(held, val_fraction * len(frames))) + 1, len(scenes) - 1)
     in_val = np.isin(frames.scene, scenes[order[:n_val]])
-    return _checked(Split(frames.take(~in_val), frames.take(in_val)))
+    return _split(frames, ~in_val, in_val)
 
 
-def _checked(split: Split) -> Split:
-    both = set(split.train.scene.tolist()) & set(split.val.scene.tolist())
+def fold_split(frames: FrameSet, folds: int, fold: int, seed: int) -> Split:
+    """Hold out one of `folds` groups of scenes, as nearly equal in frames as whole scenes allow.
+
+    Args:
+        frames: All frames; their own marks do not count.
+        folds: At least 2.
+        fold: Which group to hold out, from 0. Over all of them every frame is held out exactly once.
+        seed: Which scenes go together; equal whatever the order of the frames.
+
+    Raises:
+        ValueError: Fewer scenes than folds, or no such fold.
+    """
+    scenes, counts = np.unique(frames.scene, return_counts=True)
+    if not 2 <= folds <= len(scenes):
+        raise ValueError(f"expected 2 to {len(scenes)} folds, one scene in each at least, got {folds}")
+    if not 0 <= fold < folds:
+        raise ValueError(f"expected a fold from 0 to {folds - 1}, got {fold}")
+    order = np.random.default_rng(seed).permutation(len(scenes))
+    order = order[np.argsort(-counts[order], kind="stable")]  # the largest first, each to the group with the least
+    held = np.zeros(folds, int)
+    group = np.empty(len(scenes), int)
+    for index in order:
+        group[index] = held.argmin()
+        held[group[index]] += counts[index]
+    in_val = np.isin(frames.scene, scenes[group == fold])
+    return _split(frames, ~in_val, in_val)
+
+
+def everything(frames: FrameSet) -> Split:
+    """Learn from all frames and hold out none."""
+    return _split(frames, np.ones(len(frames), bool), np.zeros(len(frames), bool))
+
+
+def split_data_sets(sets: Sequence[FrameSet], divide: Callable[[FrameSet], Split]) -> Sides:
+    """Divide several data sets as one, and say what each gives to learn from.
+
+    Where some data sets carry marks of their own in `split`, only those are divided: what is unmarked beside them
+    (simulated frames, say) is learnt from. Where none does, all are divided.
+
+    Raises:
+        ValueError: A scene on both sides, or what `divide` refuses.
+    """
+    marked = [bool((frames.split != "").any()) for frames in sets]
+    divided = [i for i in range(len(sets)) if marked[i] or not any(marked)]
+    split = divide(concatenate([sets[i] for i in divided]))
+    ends = np.cumsum([len(sets[i]) for i in divided])[:-1]
+    train = list(sets)
+    for i, in_train in zip(divided, np.split(split.in_train, ends), strict=True):
+        train[i] = sets[i].take(in_train)
+    _refuse_torn(concatenate(train), split.val)
+    return Sides(tuple(train), split.val)
+
+
+def _split(frames: FrameSet, in_train: np.ndarray, in_val: np.ndarray) -> Split:
+    split = Split(frames.take(in_train), frames.take(in_val), in_train)
+    _refuse_torn(split.train, split.val)
+    return split
+
+
+def _refuse_torn(train: FrameSet, val: FrameSet) -> None:
+    both = set(train.scene.tolist()) & set(val.scene.tolist())
     if both:
         raise ValueError(f"scenes stand on both sides of the split: {sorted(both)[:5]}")
-    return split

@@ -1,0 +1,139 @@
+"""The study on toy scenes with a tiny prior."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from networks import tiny_prior
+from PIL import Image
+
+from training.ablation.cells import Cell, mean_masks
+from training.ablation.config import AblateConfig
+from training.ablation.heads import Standardise
+from training.ablation.latents import cached_latents
+from training.ablation.rows import BY_NAME, ROWS
+from training.ablation.study import Parts
+from training.ablation.table import summarise
+from training.commands.ablate import main
+from training.config import AugmentConfig
+from training.data.frames import FrameSet
+from training.data.splits import fold_split
+from training.encoders import Pixels
+from training.pretrain.weights import write_prior
+
+QUICK = ("noise-conv", "transformer-linear", "resnet-linear", "unet", "sampled-conv", "random-linear", "mean-mask")
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prior")
+    write_prior(folder, tiny_prior(resnet_dim=240))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, toys: FrameSet) -> Path:
+    file = tmp_path_factory.mktemp("data") / "toys.npz"
+    np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene)
+    return file
+
+
+def arguments(out: Path, data: Path, pretrained: Path, *rows: str) -> list[str]:
+    return [
+        *("--out", str(out), "--data", str(data), "--pretrained", str(pretrained), "--rows", *rows),
+        *("--seeds", "0", "--folds", "2", "--copies", "1", "--width", "4", "--pictures", "3", "--threads", "1"),
+        *("--budget.head-steps", "12", "--budget.epochs", "1", "--budget.steps-per-epoch", "2"),
+        *("--budget.batch-size", "4", "--optim.warmup-steps", "2"),
+    ]
+
+
+def test_the_command_fills_the_table_draws_the_picture_and_does_nothing_twice(
+    tmp_path: Path, data: Path, pretrained: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert main(arguments(out, data, pretrained, *QUICK)) == 0
+    assert "| 3D ResNet, frozen | linear | 0.17 |" in capsys.readouterr().out
+    table = json.loads((out / "table.json").read_text())["rows"]
+    assert [row["row"] for row in table] == list(QUICK)
+    assert all(row["images"] == len(toys) and row["cells"] == 2 for row in table)
+    assert all(row["mac"] > 0 and row["ms"] > 0 for row in table if row["row"] != "mean-mask")
+    Image.open(out / "masks.png").verify()
+
+    files = {file: file.stat().st_mtime_ns for folder in ("results", "latents") for file in (out / folder).iterdir()}
+    torn = out / "results" / "resnet-linear.fold1.seed0.json"
+    before = torn.read_text()
+    torn.unlink()
+    (out / "table.md").unlink()
+    assert main(arguments(out, data, pretrained, *QUICK)) == 0
+    assert torn.read_text() == before  # the same result, to the last digit
+    assert {f for f, time in files.items() if f.stat().st_mtime_ns != time} == {torn, torn.with_suffix(".npz")}
+    assert (out / "table.md").is_file()
+
+
+def test_a_result_of_other_settings_is_computed_anew(tmp_path: Path, data: Path, pretrained: Path) -> None:
+    out = tmp_path / "study"
+    wanted = arguments(out, data, pretrained, "resnet-linear")
+    assert main(wanted) == 0
+    file = out / "results" / "resnet-linear.fold0.seed0.json"
+    first = json.loads(file.read_text())["key"]
+    assert main([*wanted, "--rates.linear", "0.05"]) == 0
+    assert json.loads(file.read_text())["key"] != first
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.encoder is not None], ids=lambda row: row.name)
+def test_every_row_is_a_configuration_of_the_train_command(row: object, pretrained: Path, toys: FrameSet) -> None:
+    config = AblateConfig(out=Path("o"), data=Path("d"), pretrained=pretrained, width=4)
+    parts = Parts(config)
+    segmenter = parts.build(parts.model(row, 0), seed=0).eval()
+    with torch.inference_mode():
+        assert segmenter(torch.from_numpy(toys.frames[:1])).logits.shape == (1, 64, 64)
+
+
+def test_rows_that_need_pretrained_weights_are_refused_without() -> None:
+    with pytest.raises(ValueError, match="need pretrained weights"):
+        AblateConfig(out=Path("o"), data=Path("d"))
+    with pytest.raises(ValueError, match="expected rows of"):
+        AblateConfig(out=Path("o"), data=Path("d"), rows=("resnet",))
+
+
+def test_latents_are_computed_once_and_again_only_for_other_data(tmp_path: Path, toys: FrameSet) -> None:
+    few = toys.take(np.arange(3))
+    first = cached_latents(tmp_path, Pixels(), few, copies=1, augmentation=AugmentConfig(), key="")
+    names = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    again = cached_latents(tmp_path, Pixels(), few, copies=1, augmentation=AugmentConfig(), key="")
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == names
+    assert np.array_equal(first.latents[1], again.latents[1])
+    np.testing.assert_allclose(first.latents[0], few.frames / 255 - 0.5, atol=1e-3)
+    assert np.array_equal(first.masks[0], few.masks)
+    assert not np.array_equal(first.masks[1], few.masks)
+    cached_latents(tmp_path, Pixels(), toys.take(np.arange(4)), copies=0, augmentation=AugmentConfig(), key="")
+    assert len(list(tmp_path.iterdir())) == len(names) + 1
+
+
+def test_standardised_latents_have_mean_0_and_spread_1() -> None:
+    latents = np.random.default_rng(0).normal([5, -2], [3, 0.1], (6, 4, 4, 2))
+    scaled = Standardise(latents)(torch.from_numpy(latents.astype(np.float32)))
+    torch.testing.assert_close(scaled.flatten(0, 2).mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.flatten(0, 2).std(0), torch.ones(2), atol=1e-3, rtol=0)
+
+
+def test_the_constant_mask_is_learnt_from_the_training_scenes_only(toys: FrameSet) -> None:
+    masks = mean_masks(toys, fold_split(toys, 3, 0, 0))
+    assert len(masks) == 8
+    assert (masks == masks[0]).all()
+    assert masks[0].any()
+
+
+def test_the_table_tells_spread_over_seeds_from_spread_over_folds() -> None:
+    def cell(seed: int, fold: int, iou: list[float]) -> dict[str, object]:
+        return {"row": "unet", "seed": seed, "fold": fold, "iou": iou, "mean": float(np.mean(iou))}
+
+    (row,) = summarise([cell(0, 0, [0.8, 0.8]), cell(0, 1, [0.6]), cell(1, 0, [0.8, 0.8]), cell(1, 1, [0.9])], {})
+    means = [2.2 / 3, 2.5 / 3]
+    assert row["iou"] == pytest.approx(np.mean(means))
+    assert row["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
+    assert row["sd_folds"] == pytest.approx(np.mean([np.std([0.8, 0.6], ddof=1), np.std([0.8, 0.9], ddof=1)]))
+    assert row["paper"] == 0.83
+    assert Cell(BY_NAME["unet"], 1, 2).name == "unet.fold1.seed2"

@@ -1,0 +1,148 @@
+"""Masks from motion, on drawn scenes: a dark arm moves over still toys, one of them as dark as the arm."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.commands.label import main
+from training.data.readers import read_frames
+from training.label.coco import write_coco
+from training.label.cut import cut
+from training.label.evidence import Weights
+from training.label.motion import Scene, background, from_above, moving
+from training.label.propose import NothingMoves, propose
+from training.scores import per_image_iou
+
+
+def draw_scene(seed: int, n_frames: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Frames uint8 [T, 64, 64, 3] and masks uint8 [T, 64, 64]."""
+    rng = np.random.default_rng(seed)
+    ground = np.clip(rng.integers(170, 220, 3) + rng.normal(0, 2, (64, 64, 3)), 0, 255)
+    for colour in ((30, 30, 34), (220, 60, 40), (60, 160, 70)):
+        y, x = rng.integers(34, 52, 2)
+        ground[y : y + 7, x : x + 7] = colour
+    frames, masks = [], []
+    for column in rng.permutation(np.linspace(2, 50, n_frames).astype(int)):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[: int(rng.integers(18, 30)), column : column + 9] = 1
+        frame = ground + rng.normal(0, 2, ground.shape)
+        frame[mask == 1] = np.array([30, 26, 28]) + rng.normal(0, 3, (int(mask.sum()), 3))
+        frames.append(np.clip(frame, 0, 255).astype(np.uint8))
+        masks.append(mask)
+    return np.stack(frames), np.stack(masks)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[tuple[np.ndarray, np.ndarray]]:
+    return [draw_scene(seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def clips(drawn: list[tuple[np.ndarray, np.ndarray]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All frames as a flat file, and every third as a labelled one."""
+    folder = tmp_path_factory.mktemp("clips")
+    frames, masks = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    scene, time = np.repeat(["a", "b", "c"], 10), np.tile(np.arange(10), 3)
+    np.savez(folder / "clips.npz", frames=frames, scene=scene, time=time)
+    np.savez(folder / "labelled.npz", frames=frames[::3], masks=masks[::3], scene=scene[::3], time=time[::3])
+    np.savez(folder / "untimed.npz", frames=frames[1::3], masks=masks[1::3], scene=scene[1::3])
+    return folder
+
+
+def scene_of(frames: np.ndarray) -> Scene:
+    return Scene(frames, np.ones(frames.shape[:3], bool))
+
+
+def test_what_moves_in_from_above_is_found_and_still_toys_of_its_colour_are_not(
+    drawn: list[tuple[np.ndarray, np.ndarray]],
+) -> None:
+    proposals = propose([scene_of(frames) for frames, _ in drawn], Weights(), rounds=2)
+    for masks, (_, truth) in zip(proposals, drawn, strict=True):
+        assert per_image_iou(masks, truth).mean() > 0.9
+
+
+def test_the_background_is_what_stays_and_knows_where_it_was_never_seen() -> None:
+    frames, masks = draw_scene(5)
+    ground = background(scene_of(frames), masks.astype(bool))
+    assert ground.known.all()
+    assert ground.distance(frames)[masks == 0].mean() < 3
+    assert ground.distance(frames)[masks == 1].mean() > 20
+    always = np.ones_like(masks, bool)
+    assert not background(scene_of(frames), always).known.any()
+    assert moving(scene_of(frames), background(scene_of(frames), ~always))[masks == 1].mean() > 0.7
+
+
+def test_pixels_that_were_painted_over_say_nothing_of_the_background() -> None:
+    frames, masks = draw_scene(6)
+    stamped, valid = frames.copy(), np.ones(masks.shape, bool)
+    stamped[:7, 60:, 60:], valid[:7, 60:, 60:] = 255, False
+    plain = background(scene_of(frames), masks.astype(bool))
+    found = background(Scene(stamped, valid), masks.astype(bool))
+    np.testing.assert_allclose(found.colour[60:, 60:], plain.colour[60:, 60:], atol=8)
+
+
+def test_a_scene_in_which_nothing_moves_is_an_error() -> None:
+    frames = np.repeat(draw_scene(0)[0][:1], 6, 0)
+    with pytest.raises(NothingMoves, match="nothing"):
+        propose([scene_of(frames)], Weights(), rounds=1)
+
+
+def test_a_cut_follows_edges_where_evidence_is_weak() -> None:
+    frame = np.full((12, 12, 3), 200, np.uint8)
+    frame[:, :6] = 20
+    evidence = np.full((12, 12), -0.1)
+    evidence[:, :6] = 0.1
+    evidence[4, 3], evidence[8, 9] = -0.8, 0.8  # two pixels that disagree with all around them
+    mask = cut(evidence, frame, smooth=2.0)
+    assert mask[:, :6].all()
+    assert not mask[:, 6:].any()
+    assert (cut(evidence, frame, smooth=0.0) == (evidence > 0)).all()
+
+
+def test_only_what_reaches_the_upper_border_is_kept() -> None:
+    mask = np.zeros((10, 10), bool)
+    mask[:4, 1], mask[6:, 5] = True, True
+    assert from_above(mask).sum() == 4
+
+
+def test_proposals_come_back_from_coco_to_the_pixel(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    masks = rng.random((4, 64, 64)) < 0.3
+    masks[1], masks[2, 0, 0] = False, True  # an empty one, and one that starts with a robot pixel
+    n = write_coco(tmp_path / "set", ((f"s-{i // 2}_{i}", f"s/{i // 2}", frames[i], masks[i]) for i in range(4)))
+    read = read_frames(tmp_path / "set")
+    assert n == 4
+    assert np.array_equal(read.frames, frames)
+    assert np.array_equal(read.masks, masks)
+    assert read.scene.tolist() == ["s/0", "s/0", "s/1", "s/1"]
+    with pytest.raises(FileExistsError, match="corrected"):
+        write_coco(tmp_path / "set", [])
+
+
+def test_the_command_writes_measures_and_leaves_corrections_alone(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture = tmp_path / "proposed", tmp_path / "worst.png"
+    call = ["--clips", str(clips / "clips.npz"), "--out", str(out), "--every", "2"]
+    assert main([*call, "--evaluate", str(clips / "labelled.npz"), "--picture", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    report = json.loads(printed[printed.index("{") : printed.rindex("}") + 1])
+    assert report["iou"]["all"]["n"] == 10
+    assert report["iou"]["all"]["mean"] > 0.9
+    assert report["labelled_frames_not_among_the_clips"] == 0
+    Image.open(picture).verify()
+    assert len(read_frames(out)) == 15
+
+    before = (out / "annotations.json").read_bytes()
+    assert main(call) == 1
+    assert "corrected" in capsys.readouterr().err
+    assert (out / "annotations.json").read_bytes() == before
+
+
+def test_labels_without_times_are_found_by_their_pixels(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--clips", str(clips / "clips.npz"), "--evaluate", str(clips / "untimed.npz")]) == 0
+    assert '"n": 10' in capsys.readouterr().out

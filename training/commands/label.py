@@ -1,0 +1,81 @@
+"""`robomask label`: propose masks for unlabelled clips from motion, for a person to correct."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from pydantic_settings import CliApp
+
+from training.clips.reading import open_clips
+from training.commands.flags import repeat_flags
+from training.data.readers import read_frames
+from training.label.agreement import match
+from training.label.clips import read_scenes, read_times
+from training.label.coco import ANNOTATIONS, refuse_annotated, write_coco
+from training.label.config import LabelConfig
+from training.label.evidence import Weights
+from training.label.propose import propose
+from training.pictures import prediction_panel
+from training.scores import score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from training.label.clips import NamedScene
+
+
+def main(argv: list[str]) -> int:
+    """Run from the command line; returns the exit status."""
+    config = CliApp.run(LabelConfig, cli_args=repeat_flags(argv))
+    weights = Weights(config.colour, config.motion, config.place, config.smooth)
+    try:
+        if config.out is not None:
+            refuse_annotated(config.out)
+        scenes = read_scenes(open_clips(config.clips), config.max_frames)
+        proposals = propose([named.scene for named in scenes], weights, config.rounds)
+        if config.out is not None:
+            n = _write(config.out, scenes, proposals, config.every)
+            print(f"{config.out}: {n} frames and {ANNOTATIONS}, to be corrected; `robomask train` reads the folder")
+        if config.evaluate is not None:
+            _evaluate(config, scenes, proposals)
+    except (ValueError, FileExistsError) as error:
+        print(f"robomask label: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("robomask label: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _write(out: Path, scenes: Sequence[NamedScene], proposals: Sequence[np.ndarray], every: int) -> int:
+    return write_coco(
+        out,
+        (
+            (named.stems[t], named.name, named.scene.frames[t], masks[t])
+            for named, masks in zip(scenes, proposals, strict=True)
+            for t in range(0, len(masks), every)
+        ),
+    )
+
+
+def _evaluate(config: LabelConfig, scenes: Sequence[NamedScene], proposals: Sequence[np.ndarray]) -> None:
+    """Print how well the proposals agree with labels, and draw them beside those where that is asked for."""
+    if config.evaluate is None:
+        return
+    labelled = read_frames(config.evaluate)
+    known = read_times(config.evaluate)
+    matched = match(labelled, None if known is None else known.keys(), scenes, proposals)
+    labels, proposed = matched.labels, matched.proposed
+    report = {"all": score(proposed, labels.masks)._asdict()}
+    for side in sorted(set(labels.split.tolist()) - {""}):
+        chosen = labels.split == side
+        report[side] = score(proposed[chosen], labels.masks[chosen])._asdict()
+    print(json.dumps({"iou": report, "labelled_frames_not_among_the_clips": matched.n_missing}, indent=1))
+    if config.picture is not None:
+        prediction_panel(labels.frames, proposed, labels.masks).save(config.picture)
+        print(f"{config.picture}: from the worst to the best")

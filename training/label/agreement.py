@@ -1,0 +1,72 @@
+"""How well proposals agree with labels of the same frames."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from training.data.frames import SIZE
+from training.data.readers import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.data.frames import FrameSet
+    from training.label.clips import NamedScene
+
+
+class Matched(NamedTuple):
+    """Labelled frames that were found among the clips.
+
+    Attributes:
+        labels: The labelled frames that were found.
+        proposed: bool [n, 64, 64], what was proposed for them.
+        n_missing: Labelled frames that were not found.
+    """
+
+    labels: FrameSet
+    proposed: np.ndarray
+    n_missing: int
+
+
+def match(
+    labelled: FrameSet,
+    keys: Sequence[tuple[str, int]] | None,
+    scenes: Sequence[NamedScene],
+    proposals: Sequence[np.ndarray],
+) -> Matched:
+    """Find labelled frames among the clips, by scene and time where both know them, otherwise by their pixels.
+
+    Args:
+        labelled: Frames with labels.
+        keys: Scene and time of each labelled frame, where they are known.
+        scenes: What masks were proposed for.
+        proposals: bool [T, H, W] for each scene.
+
+    Raises:
+        DatasetError: Clips of another size than labels, or none of the labelled frames among them.
+    """
+    size = scenes[0].scene.frames.shape[1:3]
+    if size != (SIZE, SIZE):
+        raise DatasetError(f"expected clips of {SIZE}x{SIZE}, as labels are, to evaluate on, found {size[0]}x{size[1]}")
+    where: dict[object, tuple[int, int]] = {}
+    for s, named in enumerate(scenes):
+        for t, frame in enumerate(named.scene.frames):
+            where[_pixels(frame)] = (s, t)
+            if named.times is not None:
+                where[named.name, int(named.times[t])] = (s, t)
+    places = [
+        (where.get(keys[i]) if keys is not None else None) or where.get(_pixels(frame))
+        for i, frame in enumerate(labelled.frames)
+    ]
+    found = np.array([place is not None for place in places])
+    if not found.any():
+        raise DatasetError("expected labelled frames among the clips, found none of the same time or the same pixels")
+    proposed = np.stack([proposals[s][t] for place in places if place is not None for s, t in [place]])
+    return Matched(labelled.take(found), proposed, int((~found).sum()))
+
+
+def _pixels(frame: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(frame).tobytes()).digest()

@@ -1,0 +1,90 @@
+"""Clips as scenes for proposals: tracks of one scene together, on frames of one size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from training.data.readers import DatasetError
+from training.label.motion import Scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.clips.source import ClipSource
+
+
+class NamedScene(NamedTuple):
+    """A scene and where its frames come from.
+
+    Attributes:
+        name: Of the scene.
+        scene: Its frames.
+        stems: For each frame a name of its own, which ends in its number.
+        times: int [T], when each was taken, where the data set says so.
+    """
+
+    name: str
+    scene: Scene
+    stems: list[str]
+    times: np.ndarray | None
+
+
+class Times(NamedTuple):
+    """What a flat `.npz` file says of its frames beside their pixels.
+
+    Attributes:
+        scene: str [M].
+        time: int [M].
+        valid: bool [M, H, W], False where something was painted over the picture, if the file says so.
+    """
+
+    scene: np.ndarray
+    time: np.ndarray
+    valid: np.ndarray | None
+
+    def keys(self) -> list[tuple[str, int]]:
+        """Scene and time of each frame."""
+        return list(zip(self.scene.astype(str).tolist(), self.time.tolist(), strict=True))
+
+
+def read_times(path: Path) -> Times | None:
+    """Scenes and times in a flat `.npz` file; none for data sets of another form."""
+    if not path.is_file() or path.suffix != ".npz":
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        if not {"scene", "time"} <= set(file.files) or file["time"].shape != file["scene"].shape:
+            return None
+        return Times(file["scene"], file["time"], file["valid"] if "valid" in file.files else None)
+
+
+def read_scenes(source: ClipSource, max_frames: int) -> list[NamedScene]:
+    """Read whole tracks, in order, up to `max_frames` frames; tracks of a scene share one background.
+
+    Raises:
+        DatasetError: Frames of different sizes, or none.
+    """
+    frames: dict[str, list[np.ndarray]] = {}
+    n = 0
+    for index, track in enumerate(source.tracks):
+        if n and n + track.n_frames > max_frames:
+            break
+        n += track.n_frames
+        frames.setdefault(track.scene, []).append(np.asarray(source.read(index, 0, track.n_frames)))
+    sizes = {part.shape[1:] for parts in frames.values() for part in parts}
+    if len(sizes) != 1:
+        raise DatasetError(f"{source.path}: expected frames of one size, found {sorted(sizes)}")
+    known = read_times(source.path)
+    return [_named(name, np.concatenate(parts), known) for name, parts in frames.items()]
+
+
+def _named(name: str, frames: np.ndarray, known: Times | None) -> NamedScene:
+    valid, times = np.ones(frames.shape[:3], bool), None
+    if known is not None:  # tracks are read in the order of the file
+        rows = np.flatnonzero(known.scene == name)[: len(frames)]
+        times = known.time[rows]
+        valid = valid if known.valid is None else known.valid[rows]
+    stem = name.replace("/", "-")
+    stems = [f"{stem}_{i:04d}" for i in range(len(frames))]
+    return NamedScene(name, Scene(frames, valid), stems, times)

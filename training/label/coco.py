@@ -1,0 +1,80 @@
+"""Writes frames and masks as a COCO data set, which annotation tools open and `read_coco` reads back."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+ANNOTATIONS = "annotations.json"
+
+
+def write_coco(folder: Path, frames: Iterable[tuple[str, str, np.ndarray, np.ndarray]]) -> int:
+    """Write one PNG a frame and, last, the annotations.
+
+    Args:
+        folder: Made if it is not there.
+        frames: For each its file name without ending, its scene, its picture uint8 [H, W, 3] and its mask bool [H, W].
+            A frame with an empty mask gets no annotation.
+
+    Returns:
+        How many frames were written.
+
+    Raises:
+        FileExistsError: There are annotations already, which may have been corrected.
+    """
+    refuse_annotated(folder)
+    file = folder / ANNOTATIONS
+    folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (stem, scene, picture, mask) in enumerate(frames, start=1):
+        name = f"{stem}.png"
+        Image.fromarray(picture).save(folder / name)
+        height, width = mask.shape
+        images.append({"id": number, "file_name": name, "width": width, "height": height, "scene": scene})
+        if mask.any():
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, **_segment(mask)})
+    content = {
+        "info": {"description": "robot masks proposed from motion by robomask label; to be corrected"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "robot", "supercategory": "robot"}],
+    }
+    temporary = folder / f".{ANNOTATIONS}"
+    temporary.write_text(json.dumps(content) + "\n")
+    temporary.replace(file)
+    return len(images)
+
+
+def refuse_annotated(folder: Path) -> None:
+    """Leave alone what a person may have corrected.
+
+    Raises:
+        FileExistsError: There are annotations in the folder.
+    """
+    if (folder / ANNOTATIONS).exists():
+        raise FileExistsError(f"{folder / ANNOTATIONS} is there already and may have been corrected: name a new folder")
+
+
+def _segment(mask: np.ndarray) -> dict[str, Any]:
+    """A mask as an uncompressed COCO run length, with its area and box; `iscrowd` is how COCO marks run lengths."""
+    flat = mask.ravel(order="F").astype(np.int8)
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff(np.concatenate([[0], changes, [len(flat)]])).tolist()
+    if flat[0]:
+        counts = [0, *counts]  # runs start with zeros
+    encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        "segmentation": {"size": list(mask.shape), "counts": counts},
+        "area": int(mask.sum()),
+        "bbox": [float(x) for x in rle.toBbox(encoded)],
+        "iscrowd": 1,
+    }

@@ -1,0 +1,37 @@
+"""Everything `robomask label` can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from training.config import Config
+
+
+class LabelConfig(Config):
+    """Propose masks for clips, write them for correction, measure them against labels."""
+
+    clips: Path = Field(description="clips as for `robomask pretrain`: .npz, videos, TFRecords, or a folder of these")
+    out: Path | None = Field(None, description="a new folder for frames as PNG and `annotations.json` (COCO)")
+    evaluate: Path | None = Field(
+        None,
+        description="labels of some of the frames, which are found by scene and time or by their pixels",
+    )
+    picture: Path | None = Field(None, description="a picture of proposals beside their labels; needs `evaluate`")
+    every: int = Field(1, gt=0, description="write every nth frame of a clip; all frames are learnt from")
+    max_frames: int = Field(5000, gt=0, description="most frames to read; whole tracks, in order")
+    rounds: int = Field(5, gt=0, description="how often to learn before the cut")
+    colour: float = Field(0.8, ge=0, description="weight of the robot's colours, learnt from what moves")
+    motion: float = Field(0.6, ge=0, description="weight of the distance from the background")
+    place: float = Field(0.9, ge=0, description="weight of where the robot tends to be")
+    smooth: float = Field(4.0, ge=0, description="how much neighbours want to agree")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if self.out is None and self.evaluate is None:
+            raise ValueError("expected out, evaluate or both: nothing to do")
+        if self.picture is not None and self.evaluate is None:
+            raise ValueError("picture shows proposals beside labels: expected evaluate with it")
+        return self
