@@ -11,8 +11,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from service.http import answer_errors, segment_router
+from service.http import Segment, answer_errors, segment_router
 from service.limits import MemoryBudget
+from service.logs import RequestLog
 from service.metrics import Metrics
 from service.middleware import Envelope
 from service.models import Models, Opener
@@ -57,7 +58,12 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     """
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
-    scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe)
+    scheduler = Scheduler(
+        settings.workers,
+        settings.queue_limit,
+        metrics.batch_size.observe,
+        limit_s=settings.queue_limit_ms / 1000,
+    )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
     codec = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="robomask-codec")
     pipeline = Pipeline(
@@ -68,6 +74,9 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         metrics=metrics,
         decode_limit=settings.queue_limit,
     )
+
+    log = RequestLog(settings.log_format)
+    segment = Segment(pipeline, models, metrics, settings.body_timeout_s)
 
     def load() -> None:
         slot = models.load()
@@ -81,14 +90,15 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         loading.cancel()
         scheduler.close()
         codec.shutdown()
+        log.close()
 
     app = FastAPI(
         title=_TITLE, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.include_router(segment_router(pipeline, models, settings.body_timeout_s))
+    app.include_router(segment_router())
     app.include_router(state_router(models, metrics))
     app.include_router(page_router())
-    app.add_middleware(Envelope, metrics=metrics, release=pipeline.release)
+    app.add_middleware(Envelope, segment=segment, metrics=metrics, log=log, release=pipeline.release)
     answer_errors(app, metrics)
     _describe(app)
     return app

@@ -14,6 +14,10 @@
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
     │   └── NotReady                   no model answers yet, or none does any more
+    ├── Stale                      the frame is not worth an answer any more
+    │   ├── DeadlineMissed             it cannot be answered within the client's budget
+    │   ├── FrameTooOld                it was taken too long ago
+    │   └── Superseded                 a newer frame of its stream has come
     ├── ModelFault                 the model failed on valid input
     └── StartFailed                the service cannot start; never an answer
         └── ProviderMissing            the device that was asked for is not there
@@ -32,6 +36,8 @@ __all__ = [
     "BodyMissing",
     "BodySlow",
     "Busy",
+    "DeadlineMissed",
+    "FrameTooOld",
     "FrameUndecodable",
     "MediaTypeUnsupported",
     "ModelFault",
@@ -41,7 +47,9 @@ __all__ = [
     "ParameterInvalid",
     "ProviderMissing",
     "RobomaskError",
+    "Stale",
     "StartFailed",
+    "Superseded",
     "TooLarge",
     "Unavailable",
     "quoted",
@@ -161,6 +169,31 @@ class NotReady(Unavailable):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class Stale(RobomaskError):
+    """The frame is not worth an answer any more."""
+
+
+class DeadlineMissed(Stale):
+    """It cannot be answered within the budget that came with it, or could not."""
+
+    code = "deadline-missed"
+    title = "Deadline missed"
+
+
+class FrameTooOld(Stale):
+    """It was taken too long ago, or would have been by the time of its answer."""
+
+    code = "frame-too-old"
+    title = "Frame too old"
+
+
+class Superseded(Stale):
+    """A newer frame of its stream has come."""
+
+    code = "superseded"
+    title = "Superseded by a newer frame"
 
 
 class ModelFault(RobomaskError):

@@ -29,6 +29,9 @@ STATUS: Final[dict[type[errors.RobomaskError], int]] = {
     errors.ModelUnknown: 404,
     errors.Busy: 503,
     errors.NotReady: 503,
+    errors.DeadlineMissed: 504,
+    errors.FrameTooOld: 504,
+    errors.Superseded: 409,
     errors.ModelFault: 500,
     errors.RobomaskError: 500,
 }

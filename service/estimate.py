@@ -1,0 +1,72 @@
+"""How long a model takes: a running estimate with its spread, from the runs themselves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["RunTime"]
+
+_WEIGHT: Final = 0.1
+_STALE_S: Final = 1.0
+_PAYS: Final = 0.7
+
+
+class RunTime:
+    """What a frame takes in one model, learnt run by run. Any thread may read it or add to it.
+
+    Frames that run alone and frames that run together are learnt apart, so whether a batch pays is measured, not set.
+
+    Attributes:
+        known: Whether there has been any run.
+        spread_s: Mean distance of a run from its estimate, per frame.
+        least_s: About the least that a frame has taken lately.
+    """
+
+    __slots__ = ("_alone_s", "_together_s", "_updated_s", "known", "least_s", "spread_s")
+
+    def __init__(self) -> None:
+        self.known = False
+        self.spread_s = 0.0
+        self.least_s = 0.0
+        self._alone_s = 0.0
+        self._together_s: float | None = None
+        self._updated_s = 0.0
+
+    def add(self, frames: int, seconds: float, now_s: float) -> None:
+        """Learn from one run."""
+        frame_s = seconds / frames
+        if not self.known:
+            self.known = True
+            self._alone_s = self.least_s = frame_s
+        expected = self._alone_s if frames == 1 else self._together_s
+        if expected is None:
+            expected = self._together_s = frame_s
+        self.spread_s += _WEIGHT * (abs(frame_s - expected) - self.spread_s)
+        updated = expected + _WEIGHT * (frame_s - expected)
+        if frames == 1:
+            self._alone_s = updated
+        else:
+            self._together_s = updated
+        self.least_s = min(frame_s, self.least_s + _WEIGHT * (updated - self.least_s) / 2)
+        self._updated_s = now_s
+
+    def expect_s(self, frames: int) -> float:
+        """What a run of so many frames is going to take, in seconds; 0 as long as nothing is known."""
+        if frames == 1 or self._together_s is None:
+            return frames * self._alone_s
+        return frames * self._together_s
+
+    def hope_s(self, frames: int, now_s: float) -> tuple[float, float]:
+        """The time that a run may be trusted to take and the margin to leave, for deciding whether to try at all.
+
+        After a second without a run the estimate may be of another time: then the least counts, with no margin.
+        Else a machine that was busy once would refuse for ever, as refused frames teach nothing.
+        """
+        if now_s - self._updated_s > _STALE_S:
+            return frames * self.least_s, 0.0
+        return self.expect_s(frames), 2 * self.spread_s
+
+    @property
+    def batch_pays(self) -> bool:
+        """Whether frames that run together have been found much quicker than alone."""
+        return self._together_s is not None and self._together_s < _PAYS * self._alone_s
