@@ -29,7 +29,7 @@ _LATENTS: Final = 240
 
 
 def publish_standin(repository: Path) -> Bundle:
-    """Publish a convolutional network of random weights, 5.8 MFLOP a frame without its latents."""
+    """Publish a convolutional network of random weights, 5.8 MFLOP a frame; its latents are copies."""
     rng = np.random.default_rng(0)
     content = _network(rng)
     frames = np.stack([arm_frame(seed) for seed in range(3)])
@@ -99,8 +99,9 @@ def _network(rng: np.random.Generator) -> bytes:
     for layer, stride in enumerate(_STRIDES):
         inputs, outputs = _CHANNELS[layer], _CHANNELS[layer + 1]
         last = convolve(last, f"down{layer}", inputs, outputs, side=3, stride=stride, relu=True)
-    features = convolve(last, "features", _CHANNELS[-1], _LATENTS, side=1, stride=1, relu=False)
-    nodes.append(helper.make_node("Transpose", [features], ["latents"], perm=[0, 2, 3, 1]))
+    weights.append(numpy_helper.from_array(np.array([1, 1, 1, _LATENTS // _CHANNELS[-1]]), "repeats"))
+    nodes.append(helper.make_node("Transpose", [last], ["features"], perm=[0, 2, 3, 1]))
+    nodes.append(helper.make_node("Tile", ["features", "repeats"], ["latents"]))
     last = convolve(double(last, "up0"), "up0c", _CHANNELS[-1], 8, side=3, stride=1, relu=True)
     last = convolve(double(last, "up1"), "logits", 8, 1, side=1, stride=1, relu=False)
     nodes.append(helper.make_node("Sigmoid", [last], ["sigmoid"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,29 @@ from service.state import page_router, state_router
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from service.settings import Settings
 
 __all__ = ["create_app", "create_models"]
 
 _TITLE = "robomask"
 _DESCRIPTION = "Frame in, mask out: tells a robot's own arm from the rest of what its camera sees."
+
+
+class _Service(FastAPI):
+    """The framework's application, with the one hot route in front of it."""
+
+    def __init__(self, segment: ASGIApp, **options: Any) -> None:
+        super().__init__(**options)
+        self._segment = segment
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"] == "/segment" and scope["method"] == "POST":
+            await self._segment(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_models(settings: Settings) -> Models:
@@ -92,13 +110,15 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         codec.shutdown()
         log.close()
 
-    app = FastAPI(
+    envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release)
+    app = _Service(
+        envelope(segment, route="/segment"),
         title=_TITLE, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     app.include_router(segment_router())
     app.include_router(state_router(models, metrics))
     app.include_router(page_router())
-    app.add_middleware(Envelope, segment=segment, metrics=metrics, log=log, release=pipeline.release)
+    app.add_middleware(envelope)
     answer_errors(app, metrics)
     _describe(app)
     return app

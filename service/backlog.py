@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from service.freshness import Freshness
     from service.scheduler import Done, Model
 
-__all__ = ["Backlog", "Job", "Taken"]
+__all__ = ["Backlog", "Job", "Taken", "run_size"]
 
 _TURN_S: Final = 0.002
 """Work that a worker takes at one time, if frames are so quick that handing each over costs as much as running it."""
@@ -108,9 +108,9 @@ class Backlog:
 
     def wait_s(self, now_s: float) -> float:
         """About how long a frame that comes now and has no deadline is going to wait."""
-        running = sum(max(0.0, end - now_s) for end in list(self._busy_until_s.values()))
-        if len(self._busy_until_s) < self._workers and not self._jobs:
+        if not self._jobs and len(self._busy_until_s) < self._workers:
             return 0.0
+        running = sum(max(0.0, end - now_s) for end in list(self._busy_until_s.values()))
         return (running + self._work_s) / self._workers
 
     def check_room(self, count: int, now_s: float) -> None:
@@ -247,7 +247,7 @@ class Backlog:
         first = self._jobs[0]
         run_time = first.run_time
         count, due_s = len(first.frames), first.due_s
-        most = max(first.model.max_batch, int(_TURN_S / max(run_time.expect_s(1), 1e-5)) if run_time.known else 1)
+        most = max(run_size(first), int(_TURN_S / max(run_time.expect_s(1), 1e-5)) if run_time.known else 1)
         if not run_time.batch_pays:  # others that wait for work are to have their share
             most = min(most, -(-self._frames // (self._idle + 1)))
         end = 1
@@ -303,6 +303,11 @@ class Backlog:
             if now_s + end_s > job.due_s:
                 raise jobs[0].freshness.missed("frames that were let in before it would become late")
             heapq.heapreplace(free, end_s)
+
+
+def run_size(job: Job) -> int:
+    """Most frames that are run together with this job: as the model allows, or one if together is no quicker."""
+    return 1 if job.run_time.batch_loses else job.model.max_batch
 
 
 def _place(job: Job) -> float:

@@ -9,6 +9,7 @@ __all__ = ["RunTime"]
 _WEIGHT: Final = 0.1
 _STALE_S: Final = 1.0
 _PAYS: Final = 0.7
+_GAINS: Final = 0.9
 
 
 class RunTime:
@@ -70,3 +71,8 @@ class RunTime:
     def batch_pays(self) -> bool:
         """Whether frames that run together have been found much quicker than alone."""
         return self._together_s is not None and self._together_s < _PAYS * self._alone_s
+
+    @property
+    def batch_loses(self) -> bool:
+        """Whether frames that run together have been found no quicker than alone, so that all would wait for nothing."""
+        return self._together_s is not None and self._together_s > _GAINS * self._alone_s

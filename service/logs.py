@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import TextIO
+
+    from service.pipeline import Call
 
 __all__ = ["RequestLog", "configure", "fields"]
 
@@ -60,21 +61,29 @@ class RequestLog:
         """Whether lines of this level are wanted."""
         return self._logger.isEnabledFor(level)
 
-    def add(self, level: int, values: Mapping[str, str | float | None]) -> None:
-        """Add a line; values that are None are left out. Names and texts have to be free of quotes and backslashes."""
+    def add(self, level: int, call: Call, method: str, route: str, status: int) -> None:
+        """Add a line. None of what it says needs escaping: every text in it is from a set of ours."""
+        now_s = time.time()
         name = logging.getLevelName(level)
-        shown = [(key, value) for key, value in values.items() if value is not None]
+        times = [*call.stages_s.items(), ("total", time.perf_counter() - call.arrived_s)]
         if self._as_text:
-            text = " ".join([f"{key}={value}" for key, value in shown])
-            self._lines.append(f"{self._time(time.time())} {name:<7} request {text}\n")
+            end = "".join([f" {stage}_ms={seconds * 1000:.2f}" for stage, seconds in times])
+            problem = "" if call.problem is None else f" problem={call.problem}"
+            model = "" if call.slot is None else f" version={call.slot.note.version} frames={call.frames}"
+            line = (
+                f"{self._time(now_s)} {name:<7} request request_id={call.request_id} method={method} route={route} "
+                f"status={status}{problem}{model}{end}\n"
+            )
         else:
-            text = "".join(
-                [f', "{key}": "{value}"' if isinstance(value, str) else f', "{key}": {value}' for key, value in shown]
+            end = "".join([f', "{stage}_ms": {seconds * 1000:.2f}' for stage, seconds in times])
+            problem = "" if call.problem is None else f', "problem": "{call.problem}"'
+            model = "" if call.slot is None else f', "version": {call.slot.note.version}, "frames": {call.frames}'
+            line = (
+                f'{{"time": "{self._time(now_s)}", "level": "{name.lower()}", "logger": "{_REQUESTS}", '
+                f'"message": "request", "request_id": "{call.request_id}", "method": "{method}", "route": "{route}", '
+                f'"status": {status}{problem}{model}{end}}}\n'
             )
-            self._lines.append(
-                f'{{"time": "{self._time(time.time())}", "level": "{name.lower()}", "logger": "{_REQUESTS}", '
-                f'"message": "request"{text}}}\n'
-            )
+        self._lines.append(line)
         if not self._some.is_set():
             self._some.set()
             if self._writer is None:

@@ -35,7 +35,6 @@ _KEY: Final = "robomask.call"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _CLIENT_GONE: Final = 499
-_SEGMENT: Final = "/segment"
 
 
 def call_of(request: HTTPConnection) -> Call:
@@ -74,7 +73,7 @@ class Envelope:
 
     Args:
         app: What it surrounds.
-        segment: What answers `POST /segment`, past the framework.
+        route: The route that `app` answers; None if it finds that out itself.
         metrics: Where requests are counted.
         log: Where requests are noted.
         release: Called with a request's `Call` when its answer has been sent.
@@ -84,15 +83,15 @@ class Envelope:
         self,
         app: ASGIApp,
         *,
-        segment: ASGIApp,
+        route: str | None = None,
         metrics: Metrics,
         log: RequestLog,
         release: Callable[[Call], None],
     ) -> None:
         self._app = app
-        self._segment = segment
+        self._route = route
         self._metrics = metrics
-        self._request_log = log
+        self._log = log
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,8 +107,6 @@ class Envelope:
             finally:
                 self._release(call)
             return
-        path, method = scope["path"], scope["method"]
-        hot = path == _SEGMENT and method == "POST"
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -120,7 +117,7 @@ class Envelope:
             await send(message)
 
         try:
-            await (self._segment if hot else self._app)(scope, receive, send_with_id)
+            await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             status = _CLIENT_GONE
         except asyncio.CancelledError:
@@ -138,26 +135,15 @@ class Envelope:
             await problem(unforeseen, call.request_id)(scope, receive, send_with_id)
         finally:
             self._release(call)
-            route = _SEGMENT if hot else getattr(scope.get("route"), "path", "other")
-            self._account(route, method if method in METHODS else "other", call, status)
+            route = self._route or getattr(scope.get("route"), "path", "other")
+            self._account(route, scope["method"], call, status)
 
     def _account(self, route: str, method: str, call: Call, status: int) -> None:
+        method = method if method in METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         level = logging.DEBUG if route in _PROBES else logging.INFO
-        if self._request_log.enabled(level):
-            stages = {f"{stage}_ms": round(taken * 1000, 2) for stage, taken in call.stages_s.items()}
-            note = {
-                "request_id": call.request_id,
-                "method": method,
-                "route": route,
-                "status": status,
-                "problem": call.problem,
-                "version": None if call.slot is None else call.slot.note.version,
-                "frames": call.frames or None,
-                **stages,
-                "total_ms": round((time.perf_counter() - call.arrived_s) * 1000, 2),
-            }
-            self._request_log.add(level, note)
+        if self._log.enabled(level):
+            self._log.add(level, call, method, route, status)
 
 
 def _request_id(scope: Scope) -> str:

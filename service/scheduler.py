@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from service.backlog import Backlog, Job
+from service.backlog import Backlog, Job, run_size
 from service.engine import Prediction
 from service.errors import ModelFault
 from service.estimate import RunTime
@@ -254,7 +254,7 @@ def _batches(jobs: Iterable[Job]) -> list[list[Job]]:
     count = 0
     for job in jobs:
         count += len(job.frames)
-        if batches and count <= job.model.max_batch:
+        if batches and count <= run_size(job):
             batches[-1].append(job)
         else:
             batches.append([job])
