@@ -8,12 +8,17 @@
     │   ├── FrameUndecodable           a frame that is no picture, or half of one
     │   ├── TooLarge                   bytes, pixels or frames beyond a limit
     │   ├── MediaTypeUnsupported       a form of request that is not read here
+    │   ├── StreamIdle                 nothing came on a stream for a long time
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
     │   └── ModelUnknown               a model or version that is not in service
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
     │   └── NotReady                   no model answers yet, or none does any more
+    ├── Stale                      the frame is not worth an answer any more
+    │   ├── DeadlineMissed             it cannot be answered within the client's budget
+    │   ├── FrameTooOld                it was taken too long ago
+    │   └── Superseded                 a newer frame of its stream has come
     ├── ModelFault                 the model failed on valid input
     └── StartFailed                the service cannot start; never an answer
         └── ProviderMissing            the device that was asked for is not there
@@ -32,6 +37,8 @@ __all__ = [
     "BodyMissing",
     "BodySlow",
     "Busy",
+    "DeadlineMissed",
+    "FrameTooOld",
     "FrameUndecodable",
     "MediaTypeUnsupported",
     "ModelFault",
@@ -41,7 +48,10 @@ __all__ = [
     "ParameterInvalid",
     "ProviderMissing",
     "RobomaskError",
+    "Stale",
     "StartFailed",
+    "StreamIdle",
+    "Superseded",
     "TooLarge",
     "Unavailable",
     "quoted",
@@ -91,6 +101,13 @@ class BodySlow(BadRequest):
 
     code = "body-slow"
     title = "Body too slow"
+
+
+class StreamIdle(BadRequest):
+    """Nothing came on a stream for a long time."""
+
+    code = "stream-idle"
+    title = "Stream idle"
 
 
 class FrameUndecodable(BadRequest):
@@ -161,6 +178,31 @@ class NotReady(Unavailable):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class Stale(RobomaskError):
+    """The frame is not worth an answer any more."""
+
+
+class DeadlineMissed(Stale):
+    """It cannot be answered within the budget that came with it, or could not."""
+
+    code = "deadline-missed"
+    title = "Deadline missed"
+
+
+class FrameTooOld(Stale):
+    """It was taken too long ago, or would have been by the time of its answer."""
+
+    code = "frame-too-old"
+    title = "Frame too old"
+
+
+class Superseded(Stale):
+    """A newer frame of its stream has come."""
+
+    code = "superseded"
+    title = "Superseded by a newer frame"
 
 
 class ModelFault(RobomaskError):
