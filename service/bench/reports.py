@@ -135,7 +135,7 @@ def draw(report: Report, path: Path) -> None:
     told = [(str(closed.clients), closed.stages_ms) for closed in last]
     told += [("open", report.open.stages_ms)] if report.open is not None else []
     base = [0.0] * len(told)
-    for stage in sorted({stage for _, split in told for stage in split}):
+    for stage in dict.fromkeys(stage for _, split in told for stage in split):
         heights = [split.get(stage, 0.0) for _, split in told]
         stages.bar([name for name, _ in told], heights, bottom=base, label=stage)
         base = [low + height for low, height in zip(base, heights, strict=True)]
