@@ -28,12 +28,16 @@ from service.client.options import Options
 from service.client.pictures import Frame, Frames
 from service.client.results import FrameResult, ModelNote, Segmentation
 from service.client.retries import Retries
+from service.client.stream_protocol import StreamResult
+from service.client.streams import AsyncStream, Captured, Stream
 
 __all__ = [
     "AnswerUnreadable",
     "AsyncClient",
+    "AsyncStream",
     "BadRequest",
     "Busy",
+    "Captured",
     "Client",
     "ClientError",
     "DeadlineExceeded",
@@ -48,6 +52,8 @@ __all__ = [
     "Segmentation",
     "ServiceFault",
     "ServiceRefused",
+    "Stream",
+    "StreamResult",
     "Superseded",
     "Unavailable",
     "Unreachable",

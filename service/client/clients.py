@@ -14,9 +14,11 @@ from service.client.options import Options, headers_of, query_of
 from service.client.pictures import Body, Frames, body_of
 from service.client.results import Segmentation, read_answer
 from service.client.retries import Retries
+from service.client.streams import AsyncStream, Stream, open_async_stream, open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
     from typing import Unpack
 
@@ -52,6 +54,7 @@ class Client:
     ) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
         self._url = url
+        self._headers = dict(headers or {})
         self._retries = retries or Retries()
         self._timeout_s = timeout_s
         self._clock = clock
@@ -79,6 +82,22 @@ class Client:
             except ClientError as error:
                 wait = call.after(error, error)
             self._sleep(wait)
+
+    def stream(self, **options: Unpack[Options]) -> AbstractContextManager[Stream]:
+        """A stream for the frames of one camera, of which the newest always wins. Needs websockets.
+
+            with client.stream(deadline_ms=100) as stream:
+                for result in stream.run(camera):
+                    if result.answer is not None:
+                        result.answer.masks  # bool [1,H,W]
+
+        Args:
+            **options: What is true of all frames; `captured_at` is given with each.
+
+        Raises:
+            ClientError: There is no stream.
+        """
+        return open_stream(self._url, options, self._headers, self._timeout_s)
 
     def ready(self) -> bool:
         """Whether a model is in service and has answered a golden frame right."""
@@ -116,6 +135,7 @@ class AsyncClient:
     ) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
         self._url = url
+        self._headers = dict(headers or {})
         self._retries = retries or Retries()
         self._timeout_s = timeout_s
         self._clock = clock
@@ -133,6 +153,10 @@ class AsyncClient:
             except ClientError as error:
                 wait = call.after(error, error)
             await self._sleep(wait)
+
+    def stream(self, **options: Unpack[Options]) -> AbstractAsyncContextManager[AsyncStream]:
+        """As `Client.stream`, for `async with`."""
+        return open_async_stream(self._url, options, self._headers, self._timeout_s)
 
     async def ready(self) -> bool:
         """As `Client.ready`."""

@@ -9,7 +9,7 @@ from service.client.results import JSON, NPZ
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["Options", "headers_of", "query_of"]
+__all__ = ["Options", "headers_of", "query_of", "unix_seconds"]
 
 
 class Options(TypedDict, total=False):
@@ -74,9 +74,22 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
         headers["X-Deadline-Ms"] = f"{remaining_s * 1000:.6g}"
     captured = options.get("captured_at")
     if captured is not None:
-        headers["X-Captured-At"] = f"{captured if isinstance(captured, int | float) else captured.timestamp():.6f}"
+        headers["X-Captured-At"] = f"{unix_seconds(captured):.6f}"
     if (age := options.get("max_age_ms")) is not None:
         headers["X-Max-Age-Ms"] = f"{age:g}"
     if (stream := options.get("stream_id")) is not None:
         headers["X-Stream-Id"] = stream
     return headers
+
+
+def unix_seconds(moment: datetime | float) -> float:
+    """A moment in Unix seconds.
+
+    Raises:
+        ValueError: A datetime without a time zone, which might mean anything.
+    """
+    if isinstance(moment, int | float):
+        return moment
+    if moment.tzinfo is None:
+        raise ValueError(f"expected captured_at with a time zone, or in Unix seconds, got {moment}")
+    return moment.timestamp()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["JSON", "NPZ", "FrameResult", "ModelNote", "Segmentation", "read_answer", "read_json"]
+__all__ = ["JSON", "NPZ", "FrameResult", "ModelNote", "Segmentation", "read_answer", "read_arrays", "read_json"]
 
 JSON: Final = "application/json"
 NPZ: Final = "application/x-npz"
@@ -137,7 +137,7 @@ def read_answer(headers: Mapping[str, str], content: bytes) -> Segmentation:
         if form == JSON:
             return read_json(json.loads(content), headers.get("X-Request-Id", ""))
         return Segmentation(
-            frames=_from_arrays(content),
+            frames=read_arrays(content),
             model=ModelNote(
                 headers["X-Model-Name"], int(headers["X-Model-Version"]), headers.get("X-Model-Sha256", "")
             ),
@@ -176,7 +176,7 @@ def read_json(document: Mapping[str, Any], request_id: str) -> Segmentation:
     )
 
 
-def _from_arrays(content: bytes) -> tuple[FrameResult, ...]:
+def read_arrays(content: bytes) -> tuple[FrameResult, ...]:
     """The results in an `.npz`; boxes and confidences, which it does not hold, are taken from the pixels."""
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         masks = arrays["masks"].astype(bool)
