@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what stops the servers
     peers = load_peers(options.peers, options.installed.absolute(), options.names)
     points: dict[str, list[Point]] = {name: [] for name in (OURS, *options.names)}
     with tempfile.TemporaryDirectory() as models:

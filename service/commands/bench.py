@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> int:
             name = "-".join(map(str, fault["loc"])).replace("_", "-")
             print(f"robomask bench: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what stops the service that was started
     try:
         report = bench(config, lambda text: print(f"robomask bench: {text} ...", file=sys.stderr, flush=True))
     except BenchError as error:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from service_kit import Running
 
 from service.bench.ceiling import CeilingProcess
 from service.bench.errors import BenchError
+from service.bench.watching import tree_of
 from service.commands.bench import main
 
 QUICK = ["--seconds", "0.2", "--rounds", "1", "--open-seconds", "0.4"]
@@ -46,6 +49,18 @@ def test_it_starts_the_service_itself(repository: Path, capsys: pytest.CaptureFi
 def test_a_service_that_does_not_start_is_quoted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--serve", "--bundle", str(repository / "tiny" / "9"), *QUICK]) == 1
     assert "version 9" in capsys.readouterr().err
+
+
+def test_told_to_stop_it_stops_the_service_that_it_started(repository: Path) -> None:
+    command = [sys.executable, "-m", "robomask", "bench", "--serve", "--bundle", str(repository / "tiny" / "1")]
+    process = subprocess.Popen([*command, "--seconds", "60"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert any("closed loop" in line for line in process.stderr)  # the service has answered by then
+    family = tree_of(process.pid)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    process.stderr.close()
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
 
 
 @pytest.mark.parametrize("options", [[], ["--serve"], ["--url", "http://x", "--serve", "--bundle", "b"]])
