@@ -24,6 +24,8 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command("training.commands.sweep", "sweep", "search hyper-parameters of finetuning"),
     "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),
     "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),
+    "bench": Command("service.commands.bench", "bench", "measure a service: load, overload, the model alone"),
+    "segment": Command("service.commands.segment", "segment", "pictures, folders or videos in, masks out"),
     "serve": Command("service.commands.serve", "serve", "serve a bundle over HTTP"),
 }
 

@@ -1,0 +1,67 @@
+"""What `robomask bench` can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.contract import Precision
+
+__all__ = ["BenchConfig"]
+
+
+class BenchConfig(BaseModel):
+    """Measure a service: closed loops, an open loop at camera rate, and, beside them, what the model alone can do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(None, description="http://host:port of the service, or the whole address of its route")
+    serve: bool = Field(False, description="start the service on this machine for the benchmark, with --bundle")
+    serve_options: str = Field("", description="more options of robomask serve, as one text")
+    bundle: Path | None = Field(
+        None, description="<repository>/<model>/<version>: report also what this model does with no service around it"
+    )
+    precision: Precision | None = Field(None, description="which of the bundle's models; by default its own choice")
+
+    protocol: Literal["segment", "v2"] = Field("segment", description="/segment, or /v2 infer with binary tensors")
+    payload: tuple[str, ...] = Field(
+        ("png",), description="png (64x64), raw (64x64 RGB), jpeg (1280x720), or files; with v2 always raw"
+    )
+    accept: str = Field("application/json", description="form of answer to ask /segment for")
+    v2_model: str = Field("robot-arm", description="model that v2 is asked for")
+    v2_input: str = Field("frames", description="name of its input")
+    v2_output: str = Field("probability", description="name of its output")
+
+    clients: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        (1, 16), description="closed loops with so many clients, in turn; [] for none"
+    )
+    seconds: float = Field(5.0, gt=0, description="seconds of each closed loop")
+    rounds: int = Field(3, ge=1, description="rounds of ceiling and closed loops; medians are reported")
+
+    robots: int = Field(0, ge=0, description="open loop with so many robots")
+    load: float = Field(0.0, ge=0, description="or with as many as offer so many times the closed loops' best rate")
+    hz: float = Field(30.0, gt=0, description="frames a second of each robot")
+    open_seconds: float = Field(10.0, gt=0, description="seconds of the open loop")
+    deadline_ms: float | None = Field(100.0, gt=0, description="until when an answer is worth having")
+    send_deadline: bool = Field(True, description="whether to tell the service so, with X-Deadline-Ms")
+    streams: bool = Field(False, description="give each robot an X-Stream-Id of its own")
+
+    pid: int | None = Field(None, description="process of the service, if it runs on this machine, to watch its memory")
+    nice: int = Field(-10, ge=-20, le=19, description="priority that the load generator asks for, if it may")
+    cores: int | None = Field(None, ge=1, description="cores that the ceiling may fill; by default all there are")
+    json_file: Path | None = Field(None, alias="json", description="file to write all figures to")
+    plot: Path | None = Field(None, description="PNG to draw (needs matplotlib)")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.serve == (self.url is not None):
+            raise ValueError("expected either --url or --serve, and not both")
+        if self.serve and self.bundle is None:
+            raise ValueError("expected --bundle with --serve: the bundle to serve")
+        if self.load and not self.clients:
+            raise ValueError("expected --clients with --load, which is a multiple of their rate")
+        if self.load and self.robots:
+            raise ValueError("expected --robots or --load, not both")
+        return self

@@ -1,0 +1,220 @@
+"""Generates load in a process of its own: `python -m service.bench.generator`, told by standard input what to do.
+
+It shares the cores with the server that it measures, so it has to be lean: one thread, epoll, requests made once, and
+of an answer only status and end are read. What it costs all the same is measured and reported.
+
+Closed loop: each of C connections sends its next request when it has its answer. Open loop: requests leave by a
+timetable, however long the answers take, each on a free connection, or on a new one if none is free; latency counts
+from the moment that the timetable says, so that a generator or a server that falls behind does not look fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import json
+import os
+import select
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from service.bench.alarm import Alarm
+from service.bench.connections import UNANSWERED, Connections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.bench.connections import Connection, Log
+
+__all__ = ["Span", "closed_loop", "main", "open_loop", "timetable"]
+
+
+class Span(NamedTuple):
+    """What was noted, and from when to when it was, by `time.monotonic`."""
+
+    log: Log
+    started_s: float
+    ended_s: float
+
+
+def closed_loop(
+    address: tuple[str, int], requests: Sequence[bytes], *, connections: int, warm_s: float, seconds: float
+) -> Span:
+    """Keep every connection busy for so long; requests are taken in turn. Noted is what ends in that time.
+
+    Args:
+        address: Host and port.
+        requests: Requests, ready to be sent.
+        connections: How many clients there are.
+        warm_s: Seconds before it counts.
+        seconds: Seconds that count.
+    """
+    pool = Connections(address, connections)
+    turns = itertools.cycle(requests)
+    pool.on_free = lambda connection: pool.send(connection, next(turns), time.monotonic())
+    for connection in pool.all():
+        pool.on_free(connection)
+    _run_for(pool, warm_s)
+    pool.log.clear()
+    started, ended = _run_for(pool, seconds)
+    pool.close(note=False)
+    return Span(pool.log, started, ended)
+
+
+def _run_for(pool: Connections, seconds: float) -> tuple[float, float]:
+    started = now = time.monotonic()
+    while now < started + seconds and pool:
+        for fd, event in pool.epoll.poll(started + seconds - now):
+            pool.handle(fd, event)
+        now = time.monotonic()
+    return started, now
+
+
+def timetable(robots: int, hz: float, seconds: float) -> list[tuple[float, int]]:
+    """When which robot sends, in seconds from the start: all at one rate, their phases evenly spread.
+
+    >>> timetable(robots=2, hz=1.0, seconds=2.0)
+    [(0.0, 0), (0.5, 1), (1.0, 0), (1.5, 1)]
+    """
+    period = 1 / hz
+    return [
+        (turn * period + robot * period / robots, robot)
+        for turn in range(round(seconds * hz))
+        for robot in range(robots)
+    ]
+
+
+def open_loop(
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    times: Sequence[tuple[float, int]],
+    *,
+    connections: int,
+    most_connections: int,
+    drain_s: float,
+) -> Span:
+    """Send by the timetable, then wait for answers.
+
+    Args:
+        address: Host and port.
+        requests: Requests; robot r sends the one of index r, modulo their number.
+        times: When which robot sends, in seconds from the start, in order.
+        connections: How many to open before the start.
+        most_connections: How many there may be; beyond that a request waits here, and its latency counts on.
+        drain_s: How long to wait for answers after the last request.
+    """
+    pool = Connections(address, connections)
+    started = time.monotonic() + 0.01
+    due = [(started + after, requests[robot % len(requests)]) for after, robot in times]
+    sender = _Sender(pool, due, most_connections)
+    alarm = Alarm()
+    pool.epoll.register(alarm.fileno(), select.EPOLLIN)
+    alarm.set(started)
+    now, last = started, due[-1][0]
+    while now < last + drain_s and not sender.finished():
+        for fd, event in pool.epoll.poll(min(1.0, last + drain_s - now)):
+            if fd == alarm.fileno():
+                alarm.clear()
+            else:
+                pool.handle(fd, event)
+        now = time.monotonic()
+        if (next_due := sender.send_due(now)) is not None:
+            alarm.set(next_due)
+    sender.give_up(now)
+    pool.close(note=True)
+    alarm.close()
+    return Span(pool.log, started, last)
+
+
+class _Sender:
+    """Sends what is due, each request on a free connection."""
+
+    def __init__(self, pool: Connections, due: Sequence[tuple[float, bytes]], most_connections: int) -> None:
+        self._pool = pool
+        self._due = due
+        self._most = most_connections
+        self._next = 0
+        self._free = deque(pool.all())
+        self._held: deque[tuple[float, bytes]] = deque()
+        pool.on_free = self._go_on
+
+    def finished(self) -> bool:
+        """Whether every request has been sent and has ended."""
+        return self._next == len(self._due) and len(self._pool.log.status) == len(self._due)
+
+    def send_due(self, now: float) -> float | None:
+        """Send all that is due by now; returns when the next is, if there is one."""
+        while self._next < len(self._due) and self._due[self._next][0] <= now:
+            due_s, request = self._due[self._next]
+            self._next += 1
+            connection = self._connection()
+            if connection is None:
+                self._held.append((due_s, request))
+            else:
+                self._pool.send(connection, request, due_s)
+        return self._due[self._next][0] if self._next < len(self._due) else None
+
+    def give_up(self, now: float) -> None:
+        """Note what was never sent."""
+        for due_s, _ in (*self._held, *self._due[self._next :]):
+            self._pool.log.add(due_s, now, now, UNANSWERED)
+
+    def _connection(self) -> Connection | None:
+        """A free connection: of those there are the one used last, so that a few do the work; or a new one."""
+        while self._free:
+            connection = self._free.pop()
+            if connection.open:
+                return connection
+        if len(self._pool) < self._most:
+            with contextlib.suppress(OSError):
+                return self._pool.add()
+        return None
+
+    def _go_on(self, connection: Connection) -> None:
+        if self._held:
+            due_s, request = self._held.popleft()
+            self._pool.send(connection, request, due_s)
+        else:
+            self._free.append(connection)
+
+
+def main(source: BinaryIO, sink: BinaryIO) -> None:
+    """Read a specification (a line of JSON, then the requests), run it, write the log (a line of JSON, then arrays)."""
+    spec: dict[str, Any] = json.loads(source.readline())
+    requests = [source.read(size) for size in spec["sizes"]]
+    gc.disable()  # nothing here is cyclic, and a pause would look like the server's
+    with contextlib.suppress(OSError):  # its own waiting for a core must not look like the server's
+        os.setpriority(os.PRIO_PROCESS, 0, spec["nice"])
+    address = (spec["host"], spec["port"])
+    cpu_s, wall_s = time.process_time(), time.monotonic()
+    if "clients" in spec:
+        span = closed_loop(
+            address, requests, connections=spec["clients"], warm_s=spec["warm_s"], seconds=spec["seconds"]
+        )
+    else:
+        span = open_loop(
+            address,
+            requests,
+            timetable(spec["robots"], spec["hz"], spec["seconds"]),
+            connections=spec["connections"],
+            most_connections=spec["most_connections"],
+            drain_s=spec["drain_s"],
+        )
+    log = span.log
+    note = {
+        "count": len(log.status),
+        "started_s": span.started_s,
+        "ended_s": span.ended_s,
+        "cpu_share": (time.process_time() - cpu_s) / (time.monotonic() - wall_s),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "heads": [head.decode("latin-1") for head in log.heads],
+    }
+    sink.write(json.dumps(note).encode() + b"\n")
+    sink.writelines(values.tobytes() for values in (log.due_s, log.sent_s, log.done_s, log.status))
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,174 @@
+"""Runs a benchmark: the ceiling and the closed loops in turn, round by round, then the open loop."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import statistics
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from service.bench.ceiling import Ceiling, CeilingProcess
+from service.bench.loads import Closed, Open, run_load
+from service.bench.payloads import payloads_of
+from service.bench.servers import serving
+from service.bench.summaries import ClosedSummary, OpenSummary, summarise_closed, summarise_open
+from service.bench.targets import Target, probe, segment_target, v2_target
+from service.bench.watching import Watch
+from service.cores import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.bench.config import BenchConfig
+
+__all__ = ["Report", "bench"]
+
+
+class Round(BaseModel):
+    """What was measured in one round, as near in time as can be."""
+
+    ceiling: Ceiling | None
+    closed: list[ClosedSummary]
+
+
+class Report(BaseModel):
+    """All figures of a benchmark.
+
+    Attributes:
+        url: What was measured.
+        reply_bytes: Size of an answer.
+        ready_s: Seconds that the service took to be ready, if it was started here.
+        cores: Cores of this machine that may be used.
+        rounds: The rounds.
+        open: The open loop, if there was one.
+    """
+
+    url: str
+    reply_bytes: int
+    ready_s: float | None
+    cores: int
+    rounds: list[Round]
+    open: OpenSummary | None
+
+    def clients(self) -> list[int]:
+        """The closed loops, by their clients."""
+        return [closed.clients for closed in self.rounds[0].closed]
+
+    def rate(self, clients: int) -> float:
+        """Median of the rates of one closed loop."""
+        return statistics.median(self._of(clients, lambda closed, _: closed.rate))
+
+    def capacity(self) -> float:
+        """The best of the closed loops' rates."""
+        return max((self.rate(clients) for clients in self.clients()), default=0.0)
+
+    def ceiling(self) -> Ceiling | None:
+        """Medians of the ceiling."""
+        found = [each.ceiling for each in self.rounds if each.ceiling is not None]
+        return Ceiling(*map(statistics.median, zip(*found, strict=True))) if found else None
+
+    def of_ceiling(self, clients: int) -> float | None:
+        """Median over the rounds of a closed loop's rate as a share of the ceiling in the same round."""
+        shares = self._of(clients, lambda closed, ceiling: closed.rate / ceiling.best if ceiling else None)
+        return statistics.median(shares) if shares else None
+
+    def over_model_ms(self, clients: int) -> float | None:
+        """Median over the rounds of the median latency without the model's own time in the same round."""
+
+        def over(closed: ClosedSummary, ceiling: Ceiling | None) -> float | None:
+            return closed.latency_ms.p50 - ceiling.frame_ms if closed.latency_ms and ceiling else None
+
+        values = self._of(clients, over)
+        return statistics.median(values) if values else None
+
+    def _of(self, clients: int, value: Callable[[ClosedSummary, Ceiling | None], float | None]) -> list[float]:
+        found = (
+            value(closed, each.ceiling) for each in self.rounds for closed in each.closed if closed.clients == clients
+        )
+        return [number for number in found if number is not None]
+
+
+def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
+    """Run it.
+
+    Args:
+        config: What to run.
+        say: Told what is being done.
+
+    Raises:
+        BenchError: Something keeps it from being measured.
+    """
+    with contextlib.ExitStack() as stack:
+        ready_s, pid, url = None, config.pid, config.url or ""
+        if config.serve and config.bundle is not None:
+            say(f"starting the service with {config.bundle}")
+            options = shlex.split(config.serve_options)
+            served = stack.enter_context(serving(config.bundle, config.precision, options))
+            url, pid, ready_s = served
+        target = _target(config, url)
+        reply = probe(target)
+        cores = config.cores or usable_cores()
+        ceiling = None
+        if config.bundle is not None:
+            ceiling = stack.enter_context(CeilingProcess(config.bundle, config.precision, cores))
+        bound = _Bench(config, target, pid, _metrics_url(url, config), say)
+        rounds = []
+        for number in range(config.rounds):
+            say(f"round {number + 1} of {config.rounds}")
+            alone = ceiling.measure(max(0.5, config.seconds / 3)) if ceiling else None
+            rounds.append(Round(ceiling=alone, closed=[bound.closed(clients) for clients in config.clients]))
+        report = Report(url=url, reply_bytes=len(reply), ready_s=ready_s, cores=cores, rounds=rounds, open=None)
+        if config.robots:
+            report.open = bound.open(config.robots, config.hz)
+        elif config.load:
+            offered = config.load * report.capacity()
+            robots = max(1, round(offered / config.hz))
+            report.open = bound.open(robots, offered / robots)  # near the rate asked for, and the load exactly
+        return report
+
+
+class _Bench:
+    """Runs single loads."""
+
+    def __init__(
+        self, config: BenchConfig, target: Target, pid: int | None, metrics_url: str | None, say: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._target = target
+        self._pid = pid
+        self._metrics_url = metrics_url
+        self._say = say
+
+    def closed(self, clients: int) -> ClosedSummary:
+        self._say(f"closed loop, {clients} clients, {self._config.seconds:g} s")
+        requests = self._target.requests({})
+        load = Closed(clients, self._config.seconds)
+        with Watch(self._pid, self._metrics_url) as watch:
+            run = run_load((self._target.host, self._target.port), requests, load, self._config.nice)
+        return summarise_closed(run, clients, watch.samples)
+
+    def open(self, robots: int, hz: float) -> OpenSummary:
+        config = self._config
+        self._say(f"open loop, {robots} robots at {hz:.1f} Hz, {config.open_seconds:g} s")
+        told = config.deadline_ms if config.send_deadline else None
+        extra = {} if told is None else {"X-Deadline-Ms": f"{told:g}"}
+        requests = self._target.requests(extra, robots if config.streams else 0)
+        load = Open(robots, hz, config.open_seconds)
+        with Watch(self._pid, self._metrics_url) as watch:
+            run = run_load((self._target.host, self._target.port), requests, load, config.nice)
+        return summarise_open(run, robots, hz, config.deadline_ms, watch.samples)
+
+
+def _target(config: BenchConfig, url: str) -> Target:
+    if config.protocol == "v2":
+        return v2_target(url, config.v2_model, config.v2_input, config.v2_output)
+    return segment_target(url, payloads_of(config.payload), config.accept)
+
+
+def _metrics_url(url: str, config: BenchConfig) -> str | None:
+    """Where `/metrics` are, unless only the process is to be watched."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/metrics" if config.protocol == "segment" or config.serve else None

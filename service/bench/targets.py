@@ -1,0 +1,131 @@
+"""Whom to measure: an address, and the requests it is sent."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from service.bench.errors import BenchError
+from service.bench.payloads import Payload, draw_frame
+from service.bench.wire import request_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Target", "probe", "segment_target", "v2_target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server and what it is sent.
+
+    Attributes:
+        host: Name or address.
+        port: Port.
+        path: Path and query.
+        headers: Sent with every request.
+        bodies: Sent in turn.
+    """
+
+    host: str
+    port: int
+    path: str
+    headers: Mapping[str, str]
+    bodies: Sequence[bytes]
+
+    def requests(self, extra: Mapping[str, str], streams: int = 0) -> list[bytes]:
+        """The requests, ready to be sent.
+
+        Args:
+            extra: More headers.
+            streams: For so many streams one each, with an `X-Stream-Id` of its own.
+        """
+        headers = [{"X-Stream-Id": f"robot-{index}"} for index in range(streams)] or [{}]
+        count = max(len(headers), len(self.bodies))
+        return [
+            request_bytes(
+                f"{self.host}:{self.port}",
+                self.path,
+                {**self.headers, **extra, **headers[index % len(headers)]},
+                self.bodies[index % len(self.bodies)],
+            )
+            for index in range(count)
+        ]
+
+
+def segment_target(url: str, payloads: Sequence[Payload], accept: str) -> Target:
+    """`POST /segment`; a URL without a path gets this one.
+
+    Raises:
+        BenchError: No address, or payloads that need different ones.
+    """
+    host, port, path = _parts(url)
+    if len({(payload.content_type, payload.query) for payload in payloads}) != 1:
+        raise BenchError("expected payloads of one kind in one run, got several; run it once for each")
+    query = payloads[0].query
+    path = path if path != "/" else "/segment"
+    headers = {"Content-Type": payloads[0].content_type, "Accept": accept}
+    return Target(
+        host,
+        port,
+        path + (("&" if "?" in path else "?") + query if query else ""),
+        headers,
+        [payload.content for payload in payloads],
+    )
+
+
+def v2_target(url: str, model: str, tensor: str, output: str) -> Target:
+    """`POST /v2/models/{model}/infer` with one 64x64 frame as a binary tensor uint8 [1,64,64,3], and one back.
+
+    Source: Open Inference Protocol, binary tensor data extension.
+    """
+    host, port, _ = _parts(url)
+    pixels = draw_frame(64, 64).tobytes()
+    declared = {"binary_data_size": len(pixels)}
+    header = json.dumps(
+        {
+            "inputs": [{"name": tensor, "datatype": "UINT8", "shape": [1, 64, 64, 3], "parameters": declared}],
+            "outputs": [{"name": output, "parameters": {"binary_data": True}}],
+        },
+        separators=(",", ":"),
+    ).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(header))}
+    return Target(host, port, f"/v2/models/{model}/infer", headers, [header + pixels])
+
+
+def probe(target: Target, timeout_s: float = 10.0) -> bytes:
+    """Send every body once; returns the last answer.
+
+    Raises:
+        BenchError: Nobody answers, or an answer is no success.
+    """
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout_s)
+    content = b""
+    try:
+        for body in target.bodies:
+            connection.request("POST", target.path, body, dict(target.headers))
+            response = connection.getresponse()
+            content = response.read()
+            if response.status != 200:
+                raise BenchError(
+                    f"expected status 200 from {target.host}:{target.port}{target.path}, "
+                    f"got {response.status}: {content[:300].decode('utf-8', 'replace')}"
+                )
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(
+            f"expected a server at {target.host}:{target.port}, got no answer ({error}); start it, or use --serve"
+        ) from error
+    finally:
+        connection.close()
+    return content
+
+
+def _parts(url: str) -> tuple[str, int, str]:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise BenchError(f"expected an address http://host:port, got {url!r}")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return parts.hostname, parts.port or 80, path

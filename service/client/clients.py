@@ -1,0 +1,250 @@
+"""`Client` and `AsyncClient`: the same calls, blocking or awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import httpx
+
+from service.client.errors import ClientError, DeadlineExceeded, Unreachable, refusal
+from service.client.options import Options, headers_of, query_of
+from service.client.pictures import Body, Frames, body_of
+from service.client.results import Segmentation, read_answer
+from service.client.retries import Retries
+from service.client.streams import AsyncStream, Stream, open_async_stream, open_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from types import TracebackType
+    from typing import Unpack
+
+__all__ = ["AsyncClient", "Client"]
+
+_GRACE_S: Final = 0.25
+"""How long after a deadline the service's own refusal, which says more than a timeout, is still waited for."""
+
+
+class Client:
+    """A service, asked from any number of threads.
+
+    Args:
+        url: Its address, `http://host:port`.
+        retries: When to ask again.
+        timeout_s: Seconds to wait for an answer to one try when no deadline is given.
+        headers: Sent with every request, `Authorization` for a proxy for instance.
+        transport: Another way to reach it, for tests.
+        clock: Seconds from any fixed moment.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        retries: Retries | None = None,
+        timeout_s: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
+        self._url = url
+        self._headers = dict(headers or {})
+        self._retries = retries or Retries()
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._sleep = sleep
+
+    def segment(self, frames: Frames, **options: Unpack[Options]) -> Segmentation:
+        """Tell robot from everything else, in one frame or many.
+
+        Args:
+            frames: uint8 [H,W,3] or [N,H,W,3] RGB, bytes of a picture, a path, or a list of such.
+            **options: See `Options`.
+
+        Raises:
+            ClientError: No answer; which of its kinds says why.
+            TypeError, ValueError: Not frames.
+            OSError: A path that cannot be read.
+        """
+        call = _Call(self._url, body_of(frames), options, self._retries, self._timeout_s, self._clock)
+        while True:
+            try:
+                response = self._http.request(**call.request())
+                return call.read(response)
+            except httpx.HTTPError as error:
+                wait = call.after(call.failure(error), error)
+            except ClientError as error:
+                wait = call.after(error, error)
+            self._sleep(wait)
+
+    def stream(self, **options: Unpack[Options]) -> AbstractContextManager[Stream]:
+        """A stream for the frames of one camera, of which the newest always wins. Needs websockets.
+
+            with client.stream(deadline_ms=100) as stream:
+                for result in stream.run(camera):
+                    if result.answer is not None:
+                        result.answer.masks  # bool [1,H,W]
+
+        Args:
+            **options: What is true of all frames; `captured_at` is given with each.
+
+        Raises:
+            ClientError: There is no stream.
+        """
+        return open_stream(self._url, options, self._headers, self._timeout_s)
+
+    def ready(self) -> bool:
+        """Whether a model is in service and has answered a golden frame right."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """The same for asyncio. Arguments as for `Client`; `sleep` is awaited."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        retries: Retries | None = None,
+        timeout_s: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
+        self._url = url
+        self._headers = dict(headers or {})
+        self._retries = retries or Retries()
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._sleep = sleep
+
+    async def segment(self, frames: Frames, **options: Unpack[Options]) -> Segmentation:
+        """As `Client.segment`."""
+        call = _Call(self._url, body_of(frames), options, self._retries, self._timeout_s, self._clock)
+        while True:
+            try:
+                response = await self._http.request(**call.request())
+                return call.read(response)
+            except httpx.HTTPError as error:
+                wait = call.after(call.failure(error), error)
+            except ClientError as error:
+                wait = call.after(error, error)
+            await self._sleep(wait)
+
+    def stream(self, **options: Unpack[Options]) -> AbstractAsyncContextManager[AsyncStream]:
+        """As `Client.stream`, for `async with`."""
+        return open_async_stream(self._url, options, self._headers, self._timeout_s)
+
+    async def ready(self) -> bool:
+        """As `Client.ready`."""
+        try:
+            return (await self._http.get("/readyz")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+@dataclass
+class _Call:
+    """One call of `segment` through all its tries; does no input or output itself."""
+
+    address: str
+    body: Body
+    options: Options
+    retries: Retries
+    timeout_s: float
+    clock: Callable[[], float]
+    tried: int = 0
+    started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.query = query_of(self.options)
+        self.started_s = self.clock()
+
+    def remaining_s(self) -> float | None:
+        """What is left of the deadline; None if there is none."""
+        deadline = self.options.get("deadline_ms")
+        return None if deadline is None else deadline / 1000 - (self.clock() - self.started_s)
+
+    def request(self) -> dict[str, Any]:
+        """Arguments of `httpx.Client.request` for the next try.
+
+        Raises:
+            DeadlineExceeded: There is no time left for one.
+        """
+        remaining = self.remaining_s()
+        if remaining is not None and remaining <= 0:
+            allowed = self.options["deadline_ms"]
+            raise DeadlineExceeded(f"expected an answer within {allowed:g} ms, got none", status=504)
+        self.tried += 1
+        return {
+            "method": "POST",
+            "url": "/segment",
+            "params": self.query,
+            "content": self.body.content,
+            "headers": {"Content-Type": self.body.content_type} | headers_of(self.options, remaining),
+            "timeout": self.timeout_s if remaining is None else remaining + _GRACE_S,
+        }
+
+    def read(self, response: httpx.Response) -> Segmentation:
+        """The answer.
+
+        Raises:
+            ClientError: It is a refusal, or none that can be read.
+        """
+        if response.is_success:
+            return read_answer(response.headers, response.content)
+        raise refusal(response.status_code, response.headers, response.content, time.time())
+
+    def failure(self, error: httpx.HTTPError) -> ClientError:
+        """What it means that a try got no answer."""
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            allowed = self.options.get("deadline_ms", self.timeout_s * 1000)
+            return DeadlineExceeded(f"expected an answer within {allowed:g} ms, got none", status=504)
+        why = str(error) or type(error).__name__
+        return Unreachable(f"expected a service at {self.address}, got no answer ({why}); does it run?")
+
+    def after(self, error: ClientError, cause: BaseException) -> float:
+        """Seconds to wait before the next try.
+
+        Raises:
+            ClientError: There is to be none.
+        """
+        wait = self.retries.wait_s(error, self.tried, self.remaining_s())
+        if wait is None:
+            raise error from (cause if cause is not error else None)
+        return wait

@@ -1,0 +1,95 @@
+"""What `segment` can be asked for, as query and headers of the request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
+
+from service.client.results import JSON, NPZ
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["Options", "headers_of", "query_of", "unix_seconds"]
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `segment`.
+
+    threshold: From which probability a pixel is robot, 0..1; by default the model's own.
+    probability: Whether to answer with probabilities.
+    latents: Whether to answer with the encoder's features.
+    size: Masks at the frame's own size or at the model's 64x64.
+    fit: How a frame that is not square becomes 64x64.
+    model: The model that has to answer.
+    version: Its version.
+    deadline_ms: Milliseconds within which the answer is worth having; tries and waits included.
+    captured_at: When the frame was taken: an aware datetime, or Unix seconds.
+    max_age_ms: Milliseconds after which the frame is too old to be worth an answer; goes with `captured_at`.
+    stream_id: Frames of one stream replace each other: only the newest is answered.
+    """
+
+    threshold: float
+    probability: bool
+    latents: bool
+    size: Literal["input", "model"]
+    fit: Literal["stretch", "pad", "crop"]
+    model: str
+    version: int
+    deadline_ms: float
+    captured_at: datetime | float
+    max_age_ms: float
+    stream_id: str
+
+
+_QUERY: Final = ("threshold", "size", "fit", "model", "version")
+
+
+def query_of(options: Options) -> dict[str, str]:
+    """The parameters of the address.
+
+    >>> query_of({"threshold": 0.4, "latents": True})
+    {'threshold': '0.4', 'latents': 'true'}
+
+    Raises:
+        TypeError: There is no such option.
+    """
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"expected options of segment ({', '.join(Options.__annotations__)}), got {sorted(unknown)}")
+    query = {name: str(options[name]) for name in _QUERY if options.get(name) is not None}
+    return query | {name: "true" for name in ("latents", "probability") if options.get(name)}
+
+
+def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
+    """The headers that say which form of answer is wanted and how long it is worth having.
+
+    Args:
+        options: What was asked for.
+        remaining_s: Seconds that are left of the deadline.
+
+    >>> headers_of({"stream_id": "left"}, 0.05)
+    {'Accept': 'application/json', 'X-Deadline-Ms': '50', 'X-Stream-Id': 'left'}
+    """
+    headers = {"Accept": NPZ if options.get("probability") else JSON}
+    if remaining_s is not None:
+        headers["X-Deadline-Ms"] = f"{remaining_s * 1000:.6g}"
+    captured = options.get("captured_at")
+    if captured is not None:
+        headers["X-Captured-At"] = f"{unix_seconds(captured):.6f}"
+    if (age := options.get("max_age_ms")) is not None:
+        headers["X-Max-Age-Ms"] = f"{age:g}"
+    if (stream := options.get("stream_id")) is not None:
+        headers["X-Stream-Id"] = stream
+    return headers
+
+
+def unix_seconds(moment: datetime | float) -> float:
+    """A moment in Unix seconds.
+
+    Raises:
+        ValueError: A datetime without a time zone, which might mean anything.
+    """
+    if isinstance(moment, int | float):
+        return moment
+    if moment.tzinfo is None:
+        raise ValueError(f"expected captured_at with a time zone, or in Unix seconds, got {moment}")
+    return moment.timestamp()

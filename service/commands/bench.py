@@ -1,0 +1,44 @@
+"""`robomask bench`: how fast a service is, how fresh under overload, and how near to the model alone."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.bench.config import BenchConfig
+from service.bench.errors import BenchError
+from service.bench.reports import draw, text_of
+from service.bench.running import bench
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    """Run from the command line; returns the exit status."""
+    try:
+        config = CliApp.run(BenchConfig, cli_args=argv)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            name = "-".join(map(str, fault["loc"])).replace("_", "-")
+            print(f"robomask bench: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what stops the service that was started
+    try:
+        report = bench(config, lambda text: print(f"robomask bench: {text} ...", file=sys.stderr, flush=True))
+    except BenchError as error:
+        print(f"robomask bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("robomask bench: interrupted, nothing is kept", file=sys.stderr)
+        return 130
+    print(text_of(report))
+    if config.json_file is not None:
+        config.json_file.write_text(report.model_dump_json(indent=2) + "\n")
+        print(config.json_file)
+    if config.plot is not None:
+        draw(report, config.plot)
+        print(config.plot)
+    return 0

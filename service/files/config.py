@@ -1,0 +1,45 @@
+"""What `robomask segment` can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import CliPositionalArg
+
+from service.contract import Precision
+from service.cores import usable_cores
+from service.geometry import Fit
+
+__all__ = ["SegmentConfig"]
+
+
+class SegmentConfig(BaseModel):
+    """Segment pictures, folders and videos; the same command again goes on where it was interrupted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: CliPositionalArg[tuple[Path, ...]] = Field(min_length=1, description="pictures, videos, or folders of them")
+    out: Path = Field(description="folder for the results")
+    url: str | None = Field(None, description="http://host:port of a service; by default none is needed")
+    engine: Literal["local"] = Field("local", description="what segments without --url: this process")
+    models: Path = Field(Path("models"), description="without --url: model repository, <models>/<model>/<version>/")
+    model: str | None = Field(None, description="model; by default the only one")
+    version: Annotated[int, Field(ge=1)] | None = Field(None, description="its version; by default the newest")
+    precision: Precision | None = Field(None, description="without --url: fp32, fp16 or int8; by default the bundle's")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="from which probability a pixel is robot; by default the model's own"
+    )
+    fit: Fit = Field("stretch", description="how a frame that is not square becomes 64x64")
+    masks: bool = Field(True, description="write each mask as PNG, 0 or 255, to masks/")
+    overlays: bool = Field(False, description="write each frame with its mask over it, as PNG, to overlays/")
+    coco: bool = Field(False, description="write all masks as one COCO file, annotations.coco.json")
+    every: int = Field(1, ge=1, description="of a video take every n-th frame")
+    jobs: int = Field(default_factory=lambda: 2 * usable_cores(), ge=1, le=256, description="frames in work at a time")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not (self.masks or self.overlays or self.coco):
+            raise ValueError("expected something to write, --masks, --overlays or --coco, got none")
+        return self

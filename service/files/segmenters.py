@@ -1,0 +1,202 @@
+"""Who segments: a service over HTTP, or a bundle in this very process. Another engine is one more entry in a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from service.files.errors import FilesError, FrameFailed, SegmenterFailed
+from service.limits import Limits, PixelMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from service.client import Client, Options
+    from service.contract import Precision
+    from service.engine import Engine
+    from service.files.sources import Content
+    from service.geometry import Fit
+
+__all__ = ["ENGINES", "Asked", "Found", "LocalSegmenter", "RemoteSegmenter", "Segmenter", "open_local", "open_remote"]
+
+
+class Asked(NamedTuple):
+    """What is asked of a segmenter.
+
+    Attributes:
+        models: Model repository.
+        model: Model; None for the only one.
+        version: Version; None for the newest.
+        precision: Precision; None for the bundle's own choice.
+        threshold: From which probability a pixel is robot; None for the bundle's own.
+        fit: How a frame that is not square becomes 64x64.
+    """
+
+    models: Path
+    model: str | None
+    version: int | None
+    precision: Precision | None
+    threshold: float | None
+    fit: Fit
+
+
+class Found(NamedTuple):
+    """What was found in a frame.
+
+    Attributes:
+        mask: uint8 [H,W] of 0 and 1.
+        confidence: How sure the model is, 0..1.
+        model: Name, version and hash of what answered.
+    """
+
+    mask: NDArray[np.uint8]
+    confidence: float
+    model: str
+
+
+class Segmenter(Protocol):
+    """Segments frames; any number of threads may call it at once."""
+
+    def segment(self, frame: Content) -> Found:
+        """Segment one frame.
+
+        Raises:
+            FrameFailed: This one cannot be segmented.
+            SegmenterFailed: None can be any more.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+_MOST: Final = 2**40
+_MOST_PIXELS: Final = 150_000_000
+
+Opener: TypeAlias = "Callable[[Asked], Segmenter]"
+
+
+class RemoteSegmenter:
+    """A service, asked over HTTP.
+
+    Args:
+        client: Asks it.
+        options: What it is asked for.
+    """
+
+    def __init__(self, client: Client, options: Options) -> None:
+        self._client = client
+        self._options = options
+
+    def segment(self, frame: Content) -> Found:
+        """Segment one frame; as in `Segmenter`."""
+        from service.client import BadRequest, ClientError, ModelUnknown  # noqa: PLC0415 - needs httpx
+
+        try:
+            answer = self._client.segment(frame, **self._options)
+        except ModelUnknown as error:
+            raise SegmenterFailed(str(error)) from error
+        except BadRequest as error:
+            raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
+        except ClientError as error:
+            raise SegmenterFailed(str(error)) from error
+        one, model = answer.frames[0], answer.model
+        return Found(one.mask.view(np.uint8), one.confidence, _named(model.name, model.version, model.sha256))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+
+class LocalSegmenter:
+    """A bundle in this process.
+
+    Args:
+        engine: Its model, opened and tested.
+        threshold: From which probability a pixel is robot.
+        fit: How a frame that is not square becomes 64x64.
+        model: Name, version and hash of the bundle.
+    """
+
+    def __init__(self, engine: Engine, threshold: float, fit: Fit, model: str) -> None:
+        self._engine = engine
+        self._threshold = threshold
+        self._fit = fit
+        self._model = model
+        # One's own files are trusted more than what comes over a network: only memory bounds them.
+        self._limits = Limits(_MOST, 1, _MOST_PIXELS, 65_535, _MOST_PIXELS)
+
+    def segment(self, frame: Content) -> Found:
+        """Segment one frame; as in `Segmenter`."""
+        from service.decode import Picture, decode  # noqa: PLC0415 - of the service, which a remote one does without
+        from service.errors import BadRequest, ModelFault  # noqa: PLC0415
+        from service.geometry import restore, shrink, visible_cells  # noqa: PLC0415
+        from service.masks import confidence, decide  # noqa: PLC0415
+
+        try:
+            if isinstance(frame, bytes):
+                picture = decode(frame, 0, PixelMeter(self._limits))
+            else:
+                picture = Picture(Image.fromarray(frame), frame.shape[1], frame.shape[0])
+            cells = self._engine.run(shrink(picture, self._fit)[np.newaxis], latents=False).probability[0]
+        except BadRequest as error:
+            raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
+        except ModelFault as error:
+            raise SegmenterFailed(str(error)) from error
+        mask = decide(restore(cells, picture.width, picture.height, self._fit), self._threshold)
+        seen = cells[visible_cells(picture.width, picture.height, self._fit)]
+        return Found(mask, confidence(seen, self._threshold), self._model)
+
+    def close(self) -> None:
+        """Nothing is held that goes on."""
+
+
+def open_remote(url: str, asked: Asked) -> RemoteSegmenter:
+    """A service at an address; the model that it serves has to be the one asked for."""
+    from service.client import Client, Options, Retries  # noqa: PLC0415 - needs httpx
+
+    options = Options(fit=asked.fit)
+    if asked.threshold is not None:
+        options["threshold"] = asked.threshold
+    if asked.model is not None:
+        options["model"] = asked.model
+    if asked.version is not None:
+        options["version"] = asked.version
+    return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options)
+
+
+def open_local(asked: Asked) -> LocalSegmenter:
+    """A bundle, opened in this process and tested as the service would test it.
+
+    Raises:
+        FilesError: There is none, or it is refused.
+    """
+    from service.contract import BundleInvalid  # noqa: PLC0415
+    from service.errors import StartFailed  # noqa: PLC0415
+
+    try:
+        from service.models import Models, Opener  # noqa: PLC0415 - loads ONNX Runtime
+    except ModuleNotFoundError as error:
+        raise FilesError(
+            f"expected {error.name} to segment in this process: pip install 'robomask[serve]', or give --url"
+        ) from error
+    opener = Opener(provider="auto", precision=asked.precision, intra_op_threads=1, max_batch=None)
+    try:
+        slot = Models(asked.models, asked.model, asked.version, opener).load()
+    except (BundleInvalid, StartFailed) as error:
+        raise FilesError(str(error)) from error
+    note = slot.note
+    threshold = slot.manifest.threshold if asked.threshold is None else asked.threshold
+    return LocalSegmenter(slot.engine, threshold, asked.fit, _named(note.name, note.version, note.sha256))
+
+
+ENGINES: Final[dict[str, Opener]] = {"local": open_local}
+"""What can segment without a service, by its name."""
+
+
+def _named(name: str, version: int, sha256: str) -> str:
+    return f"{name} {version} {sha256[:12]}"

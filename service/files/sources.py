@@ -1,0 +1,122 @@
+"""Pictures, folders and videos -> frames, one after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.files.errors import FilesError, FrameFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+__all__ = ["Content", "Source", "count_frames", "find", "frames_of"]
+
+Content: TypeAlias = bytes | NDArray[np.uint8]
+"""An encoded picture, or a decoded frame uint8 [H,W,3] RGB."""
+
+_PICTURES: Final = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+_VIDEOS: Final = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif"}
+_DIGITS: Final = 6
+
+
+class Source(NamedTuple):
+    """A picture or a video.
+
+    Attributes:
+        path: Where it is.
+        name: What it is called in the results: its path from the folder in which it was found.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has many frames."""
+        return self.path.suffix.lower() in _VIDEOS
+
+
+def find(paths: Sequence[Path]) -> list[Source]:
+    """All pictures and videos that these paths name; a folder stands for all that is in it, by name.
+
+    Raises:
+        FilesError: A path is not there, a folder holds none, or two would have results of one name.
+    """
+    found: list[Source] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [each for each in sorted(path.rglob("*")) if _fits(each)]
+            if not inside:
+                kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(_VIDEOS)})"
+                raise FilesError(f"{path}: expected {kinds}, found none")
+            found.extend(Source(each, each.relative_to(path).as_posix()) for each in inside)
+        elif path.is_file():
+            found.append(Source(path, path.name))
+        else:
+            raise FilesError(f"{path}: expected a picture, a video or a folder, found nothing")
+    by_name: dict[str, Source] = {}
+    for source in found:
+        other = by_name.setdefault(source.name, source)
+        if other is not source:
+            raise FilesError(
+                f"expected names that differ, got {other.path} and {source.path}: give one folder that holds both"
+            )
+    return found
+
+
+def count_frames(sources: Sequence[Source], every: int) -> int:
+    """Frames to expect; of a video what its header says, which may be wrong."""
+    return sum(_length(source, every) if source.is_video else 1 for source in sources)
+
+
+def frames_of(source: Source, every: int) -> Iterator[tuple[str, Content]]:
+    """The frames of a source and their names; of a video every n-th, named by its index.
+
+    Raises:
+        FrameFailed: The file cannot be read; of a video, from here on.
+        FilesError: The package that reads videos is not installed.
+    """
+    if not source.is_video:
+        try:
+            yield source.name, source.path.read_bytes()
+        except OSError as error:
+            raise FrameFailed(f"expected a readable file, got: {error.strerror}") from error
+        return
+    av = _av()
+    try:
+        with av.open(str(source.path)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index % every == 0:
+                    yield f"{source.name}/{index:0{_DIGITS}}.png", frame.to_ndarray(format="rgb24")
+    except (OSError, ValueError, IndexError) as error:  # PyAV's own errors are among these
+        raise FrameFailed(f"expected a whole video, got: {error}") from error
+
+
+def _fits(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return path.is_file() and not hidden and path.suffix.lower() in _PICTURES | _VIDEOS
+
+
+def _length(source: Source, every: int) -> int:
+    try:
+        with _av().open(str(source.path)) as container:
+            return -(-int(container.streams.video[0].frames) // every)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _av() -> ModuleType:
+    try:
+        import av  # noqa: PLC0415 - only videos need it
+    except ModuleNotFoundError as error:
+        raise FilesError("expected PyAV to read a video: pip install 'robomask[segment]'") from error
+    return av
+
+
+def _list(suffixes: set[str]) -> str:
+    return ", ".join(sorted(suffixes))

@@ -1,0 +1,68 @@
+"""Figures from runs made up for it."""
+
+import numpy as np
+import pytest
+
+from service.bench.loads import Run
+from service.bench.summaries import summarise_closed, summarise_open, summarise_server
+from service.bench.watching import Sample
+
+
+def run_of(latencies_s: list[float], statuses: list[int]) -> Run:
+    due = np.arange(len(latencies_s), dtype=float)
+    return Run(
+        due_s=due,
+        sent_s=due + 0.001,
+        done_s=due + latencies_s,
+        status=np.array(statuses, np.int16),
+        started_s=0.0,
+        ended_s=2.0,
+        cpu_share=0.1,
+        nice=0,
+        heads=["HTTP/1.1 200 OK\r\nServer-Timing: queue;dur=2, infer;dur=4"],
+    )
+
+
+def samples_of(memory: list[float]) -> list[Sample]:
+    return [Sample(10.0 * i, mib * 2**20, 5.0 * i, 3.0) for i, mib in enumerate(memory)]
+
+
+def test_an_answer_counts_as_in_time_up_to_its_deadline_and_as_late_beyond() -> None:
+    run = run_of([0.05, 0.099, 0.13, 0.02, 0.5, 0.01], [200, 200, 200, 503, -1, 504])
+    result = summarise_open(run, 6, 0.5, 100, samples_of([1, 1]))
+    assert (result.in_time, result.answered, result.late) == (1.0, 1.5, 1)
+    assert result.late_ms is not None
+    assert result.late_ms.max == pytest.approx(30)
+    assert result.refusals == {-1: 1, 503: 1, 504: 1}
+    assert result.refusal_ms is not None
+    assert result.refusal_ms.max == pytest.approx(20)
+    assert result.misses == pytest.approx(4 / 6)
+    assert result.stages_ms == {"queue": 2, "infer": 4}
+    assert result.generator.lag_ms is not None
+    assert result.generator.lag_ms.p50 == pytest.approx(1)
+
+
+def test_a_closed_loop_counts_what_was_answered() -> None:
+    result = summarise_closed(run_of([0.1, 0.2, 0.1], [200, 503, 200]), 1, samples_of([1, 1]))
+    assert result.rate == 1.0
+    assert result.refusals == {503: 1}
+    assert result.server.cpu_ms_per_request == pytest.approx(0.5 * 2000 / 3, abs=1e-3)
+
+
+def test_memory_that_grows_is_told_from_memory_that_has_grown() -> None:
+    grows = summarise_server(samples_of([100, 110, 120, 130, 140, 150]), 1, 1)
+    has_grown = summarise_server(samples_of([100, 140, 150, 150, 150, 150]), 1, 1)
+    assert grows.memory_growth_mib_per_min == pytest.approx(60)
+    assert has_grown.memory_growth_mib_per_min == pytest.approx(0)
+    assert has_grown.memory_mib == (100, 150, 150)
+
+
+def test_what_cannot_be_known_is_none() -> None:
+    server = summarise_server([Sample(0, None, None, None), Sample(1, None, None, None)], 1, 1)
+    assert server.model_dump() == dict.fromkeys(server.model_dump())
+
+
+def test_no_answer_at_all_is_no_latency() -> None:
+    result = summarise_open(run_of([0.1], [503]), 1, 1, None, samples_of([1, 1]))
+    assert result.latency_ms is None
+    assert (result.in_time, result.misses) == (0, 1)

@@ -1,0 +1,273 @@
+"""The client against a real server, and what it does when there is none or one that has too much to do."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from service_kit import Running, golden_frames, png, red_probability
+
+from service.client import (
+    AnswerUnreadable,
+    AsyncClient,
+    BadRequest,
+    Busy,
+    Client,
+    DeadlineExceeded,
+    ModelUnknown,
+    NotReady,
+    Retries,
+    ServiceFault,
+    Superseded,
+    Unreachable,
+)
+
+SERVER = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "onnxruntime", "pycocotools", "PIL"}
+
+
+@pytest.fixture
+def client(service: Running) -> Client:
+    return Client(f"http://127.0.0.1:{service.port}")
+
+
+def masks_of(frames: np.ndarray) -> np.ndarray:
+    return red_probability(frames) >= 0.5
+
+
+def test_it_imports_nothing_of_the_server() -> None:
+    code = "import sys, service.client; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "httpx" in loaded
+    assert not loaded & SERVER
+
+
+def test_an_array_of_frames_comes_back_as_masks(client: Client) -> None:
+    frames = golden_frames()
+    answer = client.segment(frames)
+    assert answer.masks.dtype == bool
+    assert (answer.masks == masks_of(frames)).all()
+    assert answer.model.name == "tiny"
+    assert len(answer.model.sha256) == 64
+    assert answer.timing_ms.keys() == {"decode", "queue", "infer", "encode"}
+    assert answer.request_id
+
+
+def test_one_frame_may_be_an_array_a_picture_or_a_path(client: Client, tmp_path: Path) -> None:
+    frame = golden_frames()[0]
+    path = tmp_path / "frame.png"
+    path.write_bytes(png(frame))
+    for form in (frame, png(frame), path, [frame], [path]):
+        answer = client.segment(form)
+        assert (answer.masks == masks_of(frame[None])).all()
+
+
+def test_frames_of_several_sizes_go_in_one_request(client: Client) -> None:
+    small, wide = golden_frames()[0], np.full((48, 90, 3), (255, 0, 0), np.uint8)
+    answer = client.segment([small, wide, png(small)])
+    assert [frame.mask.shape for frame in answer.frames] == [(64, 64), (48, 90), (64, 64)]
+    assert answer.frames[1].mask.all()
+    assert answer.frames[1].bbox == (0, 0, 90, 48)
+    assert (answer.frames[0].mask == answer.frames[2].mask).all()
+    with pytest.raises(ValueError, match="one size"):
+        _ = answer.masks
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5])
+def test_the_bmp_of_an_array_is_that_array(client: Client, width: int) -> None:
+    frame = np.random.default_rng(width).integers(0, 256, (7, width, 3), dtype=np.uint8)
+    as_bmp = client.segment([frame, golden_frames()[0]]).frames[0]
+    assert (as_bmp.mask == client.segment(frame).masks[0]).all()
+
+
+def test_probabilities_and_latents_come_when_asked_for(client: Client) -> None:
+    frames = golden_frames()
+    answer = client.segment(frames, probability=True, latents=True)
+    assert np.allclose(answer.probability, red_probability(frames), atol=1e-5)
+    assert answer.latents.shape == (3, 16, 16, 240)
+    assert np.array_equal(answer.latents, client.segment(frames, latents=True).latents)
+    with pytest.raises(ValueError, match="probability=True"):
+        _ = client.segment(frames).probability
+
+
+def test_both_forms_of_answer_say_the_same_of_a_mask(client: Client) -> None:
+    frames = golden_frames()
+    as_json, as_arrays = client.segment(frames), client.segment(frames, probability=True)
+    assert (as_json.masks == as_arrays.masks).all()
+    assert (as_json.bbox == as_arrays.bbox).all()
+    assert np.allclose(as_json.confidence, as_arrays.confidence, atol=1e-5)
+    assert as_json.model == as_arrays.model
+    assert as_arrays.timing_ms.keys() == as_json.timing_ms.keys()
+
+
+def test_a_threshold_reaches_the_service(client: Client) -> None:
+    assert not client.segment(np.zeros((8, 8, 3), np.uint8), threshold=1.0).present.any()
+    assert client.segment(np.zeros((8, 8, 3), np.uint8), threshold=0.0).present.all()
+
+
+def test_the_async_client_answers_the_same(service: Running) -> None:
+    async def both() -> tuple[np.ndarray, bool]:
+        async with AsyncClient(f"http://127.0.0.1:{service.port}") as client:
+            first, second = await asyncio.gather(client.segment(golden_frames()), client.segment(golden_frames()))
+            assert (first.masks == second.masks).all()
+            return first.masks, await client.ready()
+
+    masks, ready = asyncio.run(both())
+    assert (masks == masks_of(golden_frames())).all()
+    assert ready
+
+
+def test_a_frame_at_fault_is_named(client: Client) -> None:
+    with pytest.raises(BadRequest, match="frame 1") as caught:
+        client.segment([golden_frames()[0], b"no picture"])
+    assert (caught.value.code, caught.value.status, caught.value.frame) == ("frame-undecodable", 400, 1)
+    assert caught.value.request_id
+
+
+def test_a_model_that_is_not_there_is_an_error_of_its_own(client: Client) -> None:
+    with pytest.raises(ModelUnknown):
+        client.segment(golden_frames(), version=77)
+
+
+@pytest.mark.parametrize(
+    ("frames", "kind"),
+    [
+        (np.zeros((4, 4, 3)), ValueError),
+        (np.zeros((4, 4), np.uint8), ValueError),
+        (np.zeros((0, 4, 4, 3), np.uint8), ValueError),
+        ([], ValueError),
+        ("frame.png", TypeError),
+        ([1, 2], TypeError),
+    ],
+)
+def test_what_is_no_frame_is_refused_before_it_is_sent(client: Client, frames: object, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="expected"):
+        client.segment(frames)  # type: ignore[arg-type]
+
+
+def test_a_misspelt_option_is_refused(client: Client) -> None:
+    with pytest.raises(TypeError, match="deadline"):
+        client.segment(golden_frames(), deadline=5)  # type: ignore[call-arg]
+
+
+class Script:
+    """Answers one after the other, a clock that only sleep moves on, and what was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def client(self, draw: Callable[[], float] = lambda: 0.5) -> Client:
+        return Client(
+            "http://service",
+            transport=httpx.MockTransport(self),
+            retries=Retries(draw=draw),
+            clock=lambda: self.now,
+            sleep=self.sleep,
+        )
+
+
+def problem(status: int, code: str, **headers: str) -> httpx.Response:
+    body = {"type": f"urn:robomask:problem:{code}", "detail": f"expected {code}", "request_id": "r1"}
+    return httpx.Response(status, json=body, headers=headers)
+
+
+@pytest.fixture
+def good(service: Running) -> httpx.Response:
+    answer = service.segment(png(golden_frames()[0]))
+    return httpx.Response(200, content=answer.content, headers={"Content-Type": "application/json"})
+
+
+def test_a_busy_service_is_asked_again_when_it_said(good: httpx.Response) -> None:
+    script = Script(problem(503, "busy", **{"Retry-After": "2"}), httpx.ConnectError("refused"), good)
+    assert script.client().segment(golden_frames()[0]).frames
+    assert script.slept == [2.05, 0.1]
+    assert len({bytes(request.content) for request in script.asked}) == 1
+
+
+def test_waits_differ_from_client_to_client(good: httpx.Response) -> None:
+    script = Script(problem(503, "busy"), good)
+    script.client(draw=lambda: 0.25).segment(golden_frames()[0])
+    assert script.slept == [0.025]
+
+
+def test_it_gives_up_in_the_end_and_says_when_to_come_again() -> None:
+    script = Script(*[problem(503, "busy", **{"Retry-After": "1"})] * 4)
+    with pytest.raises(Busy, match="expected busy") as caught:
+        script.client().segment(golden_frames()[0])
+    assert caught.value.retry_after_s == 1
+    assert len(script.asked) == 4
+
+
+def test_a_wait_that_ends_after_the_deadline_is_not_begun() -> None:
+    script = Script(problem(503, "busy", **{"Retry-After": "1"}))
+    with pytest.raises(Busy):
+        script.client().segment(golden_frames()[0], deadline_ms=200)
+    assert script.slept == []
+
+
+def test_every_try_tells_what_is_left_of_the_deadline(good: httpx.Response) -> None:
+    script = Script(httpx.ConnectError("refused"), good)
+    script.client().segment(golden_frames()[0], deadline_ms=200)
+    assert [request.headers["X-Deadline-Ms"] for request in script.asked] == ["200", "150"]
+
+
+def test_capture_time_age_and_stream_are_sent(good: httpx.Response) -> None:
+    script = Script(good)
+    taken = datetime(2026, 1, 1, tzinfo=UTC)
+    script.client().segment(golden_frames()[0], captured_at=taken, max_age_ms=150, stream_id="left")
+    headers = script.asked[0].headers
+    assert float(headers["X-Captured-At"]) == taken.timestamp()
+    assert (headers["X-Max-Age-Ms"], headers["X-Stream-Id"]) == ("150", "left")
+    assert "X-Deadline-Ms" not in headers
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (problem(409, "superseded"), Superseded),
+        (problem(504, "deadline"), DeadlineExceeded),
+        (problem(500, "model-fault"), ServiceFault),
+        (problem(413, "too-large"), BadRequest),
+        (httpx.Response(401, text="who are you?"), BadRequest),
+        (httpx.ReadTimeout("slow"), DeadlineExceeded),
+        (httpx.Response(200, text="<html>"), AnswerUnreadable),
+        (httpx.Response(200, json={"frames": 3}), AnswerUnreadable),
+    ],
+)
+def test_what_asking_again_would_not_help_is_raised_at_once(answer: httpx.Response, kind: type[Exception]) -> None:
+    script = Script(answer)
+    with pytest.raises(kind):
+        script.client().segment(golden_frames()[0])
+    assert len(script.asked) == 1
+
+
+def test_a_service_that_starts_is_waited_for(good: httpx.Response) -> None:
+    script = Script(problem(503, "not-ready"), good)
+    assert script.client().segment(golden_frames()[0]).frames
+    with pytest.raises(NotReady):
+        Script(*[problem(503, "not-ready")] * 4).client().segment(golden_frames()[0])
+
+
+def test_nobody_there_is_said_with_the_address() -> None:
+    script = Script(*[httpx.ConnectError("refused")] * 4)
+    with pytest.raises(Unreachable, match="http://service"):
+        script.client().segment(golden_frames()[0])

@@ -1,0 +1,216 @@
+"""Streams: against the service itself where it has them, and against scripted servers for how they end."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from service_kit import Running, golden_frames, png, red_probability
+from websockets.sync.server import ServerConnection, serve
+
+from service.client import (
+    AnswerUnreadable,
+    AsyncClient,
+    BadRequest,
+    Busy,
+    Captured,
+    Client,
+    ModelUnknown,
+    StreamResult,
+    Superseded,
+    Unreachable,
+)
+from service.client.stream_protocol import Protocol
+
+HELLO = {"type": "hello", "protocol": 1, "credits": 2, "model": {"name": "tiny", "version": 1, "sha256": "f" * 64}}
+
+
+@contextmanager
+def scripted(script: Callable[[ServerConnection], None]) -> Iterator[Client]:
+    """A server that greets, then does what the script says."""
+
+    def handle(socket: ServerConnection) -> None:
+        socket.send(json.dumps(HELLO))
+        script(socket)
+
+    with serve(handle, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Client(f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def problem(code: str, status: int) -> dict[str, Any]:
+    return {"type": f"urn:robomask:problem:{code}", "status": status, "detail": f"expected {code}"}
+
+
+def settle(socket: ServerConnection, seq: int | None, code: str, status: int) -> None:
+    socket.send(json.dumps({"type": "error", "seq": seq, "problem": problem(code, status)}))
+
+
+def test_a_frame_waits_for_its_credit() -> None:
+    seen: list[int] = []
+
+    def script(socket: ServerConnection) -> None:
+        waiting: list[int] = []
+        for seq in range(6):
+            socket.recv()
+            waiting.append(seq)
+            seen.append(len(waiting))
+            if len(waiting) == 2:
+                while waiting:
+                    socket.send(json.dumps({"type": "superseded", "seq": waiting.pop(0)}))
+
+    with scripted(script) as client, client.stream() as stream:
+        results = list(stream.run([b"frame"] * 6))
+    assert max(seen) == 2
+    assert [result.seq for result in results] == list(range(6))
+    assert all(result.superseded for result in results)
+    with pytest.raises(Superseded):
+        results[0].unwrap()
+
+
+def test_an_error_of_one_frame_does_not_end_the_stream() -> None:
+    def script(socket: ServerConnection) -> None:
+        socket.recv()
+        settle(socket, 0, "frame-undecodable", 400)
+        socket.recv()
+        socket.send(json.dumps({"type": "superseded", "seq": 1}))
+
+    with scripted(script) as client, client.stream() as stream:
+        first, second = stream.run([b"bad", b"good"])
+    assert isinstance(first.error, BadRequest)
+    assert second.superseded
+
+
+def test_why_a_stream_ends_is_raised() -> None:
+    def script(socket: ServerConnection) -> None:
+        socket.recv()
+        settle(socket, None, "busy", 503)
+        socket.close(4429, "greedy")
+
+    with scripted(script) as client, client.stream() as stream, pytest.raises(Busy):
+        list(stream.run([b"frame"] * 4))
+
+
+def test_a_stream_that_breaks_is_unreachable() -> None:
+    with (
+        scripted(lambda socket: socket.close(1001)) as client,
+        client.stream() as stream,
+        pytest.raises(Unreachable, match="has ended"),
+    ):
+        stream.receive()
+
+
+def test_nobody_there_is_said() -> None:
+    with pytest.raises(Unreachable, match="does the service run"), Client("http://127.0.0.1:9").stream():
+        pass
+
+
+def test_a_message_of_another_protocol_is_said() -> None:
+    with (
+        scripted(lambda socket: socket.send("{}")) as client,
+        client.stream() as stream,
+        pytest.raises(AnswerUnreadable),
+    ):
+        stream.receive()
+
+
+def test_what_is_true_of_one_frame_goes_before_it() -> None:
+    got: list[str | bytes] = []
+
+    def script(socket: ServerConnection) -> None:
+        got.extend([socket.recv(), socket.recv()])
+        socket.send(json.dumps({"type": "superseded", "seq": 0}))
+
+    with scripted(script) as client, client.stream() as stream:
+        assert stream.send(b"frame", captured_at=1.5, max_age_ms=100) == 0
+        stream.receive()
+    assert json.loads(got[0]) == {"captured_at": 1.5, "max_age_ms": 100}
+    assert got[1] == b"frame"
+
+
+def test_leaving_early_leaves_nothing_hanging() -> None:
+    def script(socket: ServerConnection) -> None:
+        for seq, _ in enumerate(socket):
+            socket.send(json.dumps({"type": "superseded", "seq": seq}))
+
+    with scripted(script) as client, client.stream() as stream:
+        for _ in stream.run(iter(lambda: b"frame", b"")):
+            break
+
+
+@pytest.mark.parametrize("option", ["stream_id", "captured_at"])
+def test_options_of_single_frames_are_refused(option: str) -> None:
+    with pytest.raises(TypeError, match="whole stream"), Client("http://127.0.0.1:9").stream(**{option: "x"}):  # type: ignore[misc]
+        pass
+
+
+def test_a_body_without_its_announcement_is_refused() -> None:
+    protocol = Protocol()
+    protocol.receive(json.dumps(HELLO))
+    with pytest.raises(AnswerUnreadable):
+        protocol.receive(b"body")
+
+
+class TestWithTheService:
+    """The real thing."""
+
+    @pytest.fixture(autouse=True)
+    def _has_streams(self) -> None:
+        pytest.importorskip("service.stream")
+
+    @pytest.mark.parametrize("probability", [False, True])
+    def test_every_frame_is_settled_and_answers_are_those_of_segment(self, service: Running, probability: bool) -> None:
+        client = Client(f"http://127.0.0.1:{service.port}")
+        frames = golden_frames()
+        with client.stream(probability=probability) as stream:
+            assert stream.model == client.segment(frames[0]).model
+            for index, frame in enumerate([frames[0], png(frames[1])]):
+                assert stream.send(frame) == index
+                answer = stream.receive().unwrap()
+                assert (answer.masks[0] == (red_probability(frames)[index] >= 0.5)).all()
+                assert answer.model == stream.model
+                assert "infer" in answer.timing_ms
+                if probability:
+                    assert np.allclose(answer.probability[0], red_probability(frames)[index], atol=1e-5)
+
+    def test_a_run_settles_all_it_was_given(self, service: Running) -> None:
+        with Client(f"http://127.0.0.1:{service.port}").stream() as stream:
+            results = list(stream.run([*golden_frames(), b"no picture", *golden_frames()]))
+        assert sorted(result.seq for result in results) == list(range(7))
+        assert all(result.answer or result.superseded or result.seq == 3 for result in results)
+
+    def test_the_async_stream_does_the_same(self, service: Running) -> None:
+        async def camera() -> AsyncIterator[np.ndarray]:
+            for frame in golden_frames():
+                yield frame
+
+        async def run() -> list[StreamResult]:
+            async with AsyncClient(f"http://127.0.0.1:{service.port}") as client, client.stream() as stream:
+                return [result async for result in stream.run(camera())]
+
+        results = asyncio.run(run())
+        assert sorted(result.seq for result in results) == [0, 1, 2]
+        assert any(result.answer for result in results)
+
+    def test_a_model_that_is_not_there_is_said(self, service: Running) -> None:
+        with pytest.raises(ModelUnknown), Client(f"http://127.0.0.1:{service.port}").stream(version=77):
+            pass
+
+    def test_a_frame_too_old_is_an_error_of_its_own(self, service: Running) -> None:
+        with Client(f"http://127.0.0.1:{service.port}").stream(max_age_ms=60_000) as stream:
+            stream.send(golden_frames()[0], captured_at=1.0)
+            old = stream.receive()
+            assert old.error is not None
+            assert old.error.status == 504
+            (new,) = stream.run([Captured(golden_frames()[0], time.time())])
+            assert new.answer is not None

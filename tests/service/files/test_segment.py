@@ -1,0 +1,211 @@
+"""`robomask segment` on pictures, folders and videos: by a service and with none, whole and interrupted."""
+
+import io
+import json
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+from service_kit import Running, golden_frames, png, red_probability
+
+from service.commands.segment import main
+from service.files.journal import NAME, Journal
+from service.files.running import Writing, segment_all
+from service.files.segmenters import Asked, Found, Segmenter, open_local
+from service.files.sources import Content, find
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, one of them in a folder below."""
+    place = tmp_path / "frames"
+    (place / "deep").mkdir(parents=True)
+    for frame, name in zip(golden_frames(), ("a.png", "b.png", "deep/c.png"), strict=True):
+        (place / name).write_bytes(png(frame))
+    return place
+
+
+def mask_in(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def expected(index: int) -> np.ndarray:
+    return np.where(red_probability(golden_frames())[index] >= 0.5, 255, 0)
+
+
+@pytest.fixture(params=["local", "url"])
+def by(request: pytest.FixtureRequest, service: Running, repository: Path) -> list[str]:
+    """Options of both ways."""
+    return ["--models", str(repository)] if request.param == "local" else ["--url", f"http://127.0.0.1:{service.port}"]
+
+
+def test_a_folder_becomes_masks_overlays_and_coco(
+    folder: Path, tmp_path: Path, by: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(folder), "--out", str(out), "--overlays", "--coco", *by]) == 0
+    assert f"{out}: 3 frames segmented, 0 failed" in capsys.readouterr().out
+    for index, name in enumerate(("a.png", "b.png", "deep/c.png")):
+        assert (mask_in(out / "masks" / name) == expected(index)).all()
+    drawn, mask = mask_in(out / "overlays" / "a.png"), expected(0) == 255
+    assert (drawn[~mask] == golden_frames()[0][~mask]).all()
+    assert (drawn[mask] != golden_frames()[0][mask]).any()
+    document = json.loads((out / "annotations.coco.json").read_text())
+    assert [image["file_name"] for image in document["images"]] == ["a.png", "b.png", "deep/c.png"]
+    assert [image["width"] for image in document["images"]] == [64] * 3
+    first = document["annotations"][0]
+    assert (coco.decode(first["segmentation"]) * 255 == expected(0)).all()
+    assert first["area"] == np.count_nonzero(expected(0))
+    assert "tiny 1 " in document["info"]["description"]
+
+
+def test_an_unreadable_picture_is_named_and_counted_and_the_rest_goes_on(
+    folder: Path, tmp_path: Path, by: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    out = tmp_path / "out"
+    assert main([str(folder), "--out", str(out), *by]) == 1
+    said = capsys.readouterr()
+    assert "3 frames segmented, 1 failed" in said.out
+    assert "bad.png: expected a whole PNG" in said.err
+    assert (out / "masks" / "b.png").exists()
+
+
+def test_the_same_command_again_does_only_what_is_missing(
+    folder: Path, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(folder), "--out", str(tmp_path / "out"), "--models", str(repository), "--coco"]
+    assert main(command) == 0
+    (folder / "d.png").write_bytes(png(golden_frames()[0]))
+    assert main(command) == 0
+    assert "1 frames segmented, 3 had been before, 0 failed" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "out" / "annotations.coco.json").read_text())["images"]) == 4
+
+
+def test_other_options_need_another_folder(
+    folder: Path, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(folder), "--out", str(tmp_path / "out"), "--models", str(repository)]
+    assert main(command) == 0
+    assert main([*command, "--threshold", "0.9"]) == 1
+    assert "another --out" in capsys.readouterr().err
+
+
+def test_a_half_written_line_is_done_again(folder: Path, tmp_path: Path, repository: Path) -> None:
+    command = [str(folder), "--out", str(tmp_path / "out"), "--models", str(repository)]
+    assert main(command) == 0
+    journal = tmp_path / "out" / NAME
+    whole = journal.read_text()
+    journal.write_text(whole[:-20])
+    assert main(command) == 0
+    assert sorted(journal.read_text().splitlines()) == sorted(whole.splitlines())
+
+
+def test_what_was_done_before_an_interruption_is_kept(folder: Path, tmp_path: Path) -> None:
+    class Interrupted:
+        def __init__(self) -> None:
+            self.calls = 0
+            self.lock = threading.Lock()
+
+        def segment(self, frame: Content) -> Found:
+            del frame
+            with self.lock:
+                self.calls += 1
+                if self.calls == 2:
+                    raise KeyboardInterrupt
+            return Found(np.ones((4, 5), np.uint8), 0.9, "m")
+
+        def close(self) -> None:
+            pass
+
+    segmenter: Segmenter = Interrupted()
+    with Journal(tmp_path / NAME, {}) as journal, pytest.raises(KeyboardInterrupt):
+        segment_all(find([folder]), segmenter, journal, Writing(None, None), every=1, jobs=1, on_frame=lambda _: None)
+    with Journal(tmp_path / NAME, {}) as journal:
+        assert list(journal.done) == ["a.png"]
+
+
+def video(path: Path, frames: int) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = 64, 48
+        for index in range(frames):
+            pixels = np.full((48, 64, 3), (255, 0, 0) if index % 2 else (0, 255, 0), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_a_video_becomes_a_mask_for_every_nth_frame(tmp_path: Path, by: list[str]) -> None:
+    video(tmp_path / "clip.mp4", 9)
+    out = tmp_path / "out"
+    assert main([str(tmp_path / "clip.mp4"), "--out", str(out), "--every", "3", *by]) == 0
+    masks = sorted((out / "masks" / "clip.mp4").iterdir())
+    assert [mask.name for mask in masks] == ["000000.png", "000003.png", "000006.png"]
+    assert [mask_in(mask).mean() > 250 for mask in masks] == [False, True, False]
+    assert mask_in(masks[0]).shape == (48, 64)
+
+
+def test_a_video_that_breaks_off_keeps_what_came_before(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clip.avi").write_bytes(b"RIFF....AVI nothing")
+    (tmp_path / "ok.png").write_bytes(png(golden_frames()[0]))
+    assert main([str(tmp_path), "--out", str(tmp_path.parent / "out"), "--models", str(repository)]) == 1
+    said = capsys.readouterr()
+    assert "clip.avi: expected a whole video" in said.err
+    assert "1 frames segmented, 1 failed" in said.out
+
+
+def test_a_picture_turned_by_exif_has_its_mask_upright(tmp_path: Path, repository: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.full((20, 40, 3), (255, 0, 0), np.uint8)).save(file, "JPEG", exif=exif)
+    (tmp_path / "turned.jpg").write_bytes(file.getvalue())
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--overlays", "--models", str(repository)]
+    assert main([str(tmp_path / "turned.jpg"), *options]) == 0
+    assert mask_in(out / "masks" / "turned.jpg.png").shape == (40, 20)
+    assert mask_in(out / "overlays" / "turned.jpg.png").shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["missing.png", "--out", "o"], 1, "found nothing"),
+        (["x.png", "--out", "o", "--no-masks"], 2, "--masks"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    options: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options) == status
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_without_pictures_and_names_that_clash_are_refused(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "--out", str(tmp_path / "o")]) == 1
+    assert "found none" in capsys.readouterr().err
+    assert main([str(folder), str(folder), "--out", str(tmp_path / "o")]) == 1
+    assert "names that differ" in capsys.readouterr().err
+
+
+def test_no_bundle_and_no_service_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(folder), "--out", str(tmp_path / "o"), "--models", str(tmp_path / "none")]) == 1
+    assert "expected a model repository" in capsys.readouterr().err
+
+
+def test_the_local_engine_says_what_the_service_says(service: Running, repository: Path) -> None:
+    frame = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    asked = Asked(repository, None, None, None, 0.4, "pad")
+    here = open_local(asked).segment(frame)
+    there = service.segment(png(frame), params={"threshold": 0.4, "fit": "pad"}).json()["frames"][0]
+    assert (here.mask == coco.decode(there["mask"])).all()
+    assert here.confidence == pytest.approx(there["confidence"], abs=1e-5)
