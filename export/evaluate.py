@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from export.parity import open_session
+from export.sessions import open_session
 from service.contract import MANIFEST, open_bundle
 from training.run import RECORD, load_segmenter
 from training.scores import Score, score
