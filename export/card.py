@@ -71,10 +71,10 @@ _PRECISIONS = "## Precisions\n"
 
 
 def with_precisions(text: str, verdicts: Sequence[Verdict]) -> str:
-    """A card with a section on what precisions other than fp32 cost; it takes the place of an older one.
+    r"""A card with a section on what precisions other than fp32 cost; it takes the place of an older one.
 
-    >>> with_precisions("# arm\\n\\n## Precisions\\nold\\n\\n## Use\\nyes\\n", [])
-    '# arm\\n\\n## Use\\nyes\\n'
+    >>> with_precisions("# arm\n\n## Precisions\nold\n\n## Use\nyes\n", [])
+    '# arm\n\n## Use\nyes\n'
     """
     before, found, after = text.partition(_PRECISIONS)
     rest = after[at:] if found and (at := after.find("\n## ")) >= 0 else ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from export.to_onnx import ExportError
 from training.scores import score
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from service.contract import Precision
 
 LARGEST_DROP = 0.005
@@ -40,12 +40,7 @@ class Verdict(NamedTuple):
 
 
 def judge(precision: Precision, masks: np.ndarray, reference: np.ndarray, truth: np.ndarray | None) -> Verdict:
-    """Compare masks bool [N,64,64] of a precision with fp32's and, if there are labels, both with these.
-
-    >>> line = np.array([[[True, True, False]]])
-    >>> judge("int8", line, line, None).drop
-    0.0
-    """
+    """Compare masks bool [N,64,64] of a precision with fp32's and, if there are labels, both with these."""
     agreement = score(masks, reference).mean
     drop = 1 - agreement if truth is None else score(reference, truth).mean - score(masks, truth).mean
     return Verdict(precision, agreement, drop, truth is not None, len(masks))

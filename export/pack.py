@@ -76,7 +76,7 @@ def pack(
     fp32, parity = export_fp32(source.segmenter, trial, source.golden)
     made: dict[Precision, Exported] = {"fp32": fp32}
     if "fp16" in wanted:
-        made["fp16"] = export_fp16(fp32, trial, source.golden)
+        made["fp16"] = export_fp16(source.segmenter, fp32, trial, source.golden)
     if frames is not None:
         made["int8"] = export_int8(source.segmenter, fp32, trial, source.golden, frames)
     metrics = [] if held_out is None else _metrics(made, held_out, trial.threshold, data_name, split)

@@ -34,8 +34,9 @@ class QuantisableGraph(nn.Module):
             raise TypeError(f"expected the head AttentionConvHead, got {type(head).__name__}")
         self.encoder = segmenter.encoder
         self.attention = PlainAttention(head.attention)
-        up1, up2, last = (head.decoder.layers[i] for i in (0, 2, 4))
-        self.decoder = nn.Sequential(SubPixelConv(up1), SubPixelConv(up2), last)
+        layers = list(head.decoder.layers)
+        doublings = [SubPixelConv(layer) for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
+        self.decoder = nn.Sequential(*doublings, layers[-1])
 
     def forward(self, frames: Tensor) -> Served:
         """Frames uint8 [N, 64, 64, 3], RGB."""

@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 _LEVELS = onnxruntime.GraphOptimizationLevel
 
 
-def open_session(
-    model: bytes, beside: Mapping[str, bytes] | None = None, *, threads: int = 1
-) -> onnxruntime.InferenceSession:
-    """A CPU session on the content of an ONNX file.
+def session_options(beside: Mapping[str, bytes] | None = None, *, threads: int = 1) -> onnxruntime.SessionOptions:
+    """Options of a session that leaves other cores alone.
 
     Args:
-        model: The content.
-        beside: Files that it keeps weights in, by name.
+        beside: Files that the model keeps weights in, by name; they have to live until the session is open.
         threads: Threads within one run.
     """
     options = onnxruntime.SessionOptions()
@@ -35,6 +32,14 @@ def open_session(
         options.add_external_initializers_from_files_in_memory(
             list(beside), list(beside.values()), list(map(len, beside.values()))
         )
+    return options
+
+
+def open_session(
+    model: bytes, beside: Mapping[str, bytes] | None = None, *, threads: int = 1
+) -> onnxruntime.InferenceSession:
+    """A CPU session on the content of an ONNX file; for the arguments see `session_options`."""
+    options = session_options(beside, threads=threads)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -139,4 +139,5 @@ def calibration_frames(source: Source, calibration: FrameSet | None, data: Frame
             "name a data set with --calibration, or leave int8 out with --precisions fp32,fp16"
         )
     chosen = np.unique(np.linspace(0, len(found) - 1, CALIBRATION_FRAMES).round().astype(int))
-    return found.frames[chosen]
+    frames: np.ndarray = found.frames[chosen]
+    return frames
