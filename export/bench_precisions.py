@@ -127,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
             name: Quality(score(found, held_out.masks).mean, score(found, masks["onnx fp32"]).mean)
             for name, found in masks.items()
         }
-    splits = {}
+    splits: dict[str, dict[str, float]] = {}
     if config.split_time:
         splits = {
             precision: time_split(bundle.model(precision), bundle.beside(precision), frames[:1])
@@ -163,10 +163,8 @@ def _report(
 def _table(
     timings: Mapping[str, Timing], qualities: Mapping[str, Quality], splits: Mapping[str, Mapping[str, float]]
 ) -> str:
-    head = (
-        f"{'':20} {'median ms':>10} {'p10 ms':>8} {'published /':>12} {'onnx fp32 /':>12} {'IoU':>8} {'with fp32':>10}"
-    )
-    lines = [head]
+    head = f"{'':20} {'median ms':>10} {'p10 ms':>8} {'published /':>12} {'onnx fp32 /':>12}"
+    lines = [head + (f" {'IoU':>8} {'with fp32':>10}" if qualities else "")]
     for name, timing in timings.items():
         quality = qualities.get(name)
         numbers = f"{quality.iou:8.4f} {quality.iou_with_fp32:10.4f}" if quality else ""

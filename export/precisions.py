@@ -16,7 +16,7 @@ from export.half import to_half
 from export.parity import TOLERANCE, Parity, compare, require
 from export.quantisable import QuantisableGraph
 from export.quantise import Quantiser
-from export.sessions import open_session, optimise, probabilities
+from export.sessions import open_session, probabilities
 from export.to_onnx import ExportError, store_as_half, to_onnx
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def export_fp32(segmenter: Segmenter, trial: Trial, golden: np.ndarray) -> tuple
         ExportError: Further than it may be.
     """
     graph = ServingGraph(segmenter).eval()
-    content = store_as_half(optimise(to_onnx(graph)))
+    content = store_as_half(to_onnx(graph))
     parity = compare(graph, content, np.concatenate([golden, trial.frames[:8]]))
     require(parity)
     session = open_session(content)

@@ -13,7 +13,7 @@ from export.golden_frames import golden_frames
 from export.graph import round_weights_to_half
 from export.lineage import lineage_of
 from export.to_onnx import ExportError
-from service.contract import EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle
+from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle
 from training.data.frames import FrameSet, concatenate
 from training.data.readers import read_frames
 from training.run import load_segmenter, read_run
@@ -68,6 +68,7 @@ def read_source(folder: Path, credit: str) -> tuple[Source, str | None]:
     Raises:
         RunError: Neither, or a run that is not finished.
         BundleInvalid: A bundle that is not what it says.
+        ExportError: A bundle out of which the network cannot be rebuilt.
     """
     if (folder / MANIFEST).is_file():
         bundle = open_bundle(folder)
@@ -98,9 +99,13 @@ def _from_run(folder: Path, credit: str) -> Source:
 
 def _from_bundle(bundle: Bundle) -> Source:
     golden: Golden = bundle.golden()
-    text = bundle.read("card.md").decode()
+    text = bundle.read(CARD).decode()
+    try:
+        segmenter = segmenter_from_onnx(bundle.model("fp32"))
+    except ValueError as error:
+        raise ExportError(f"{bundle.folder}: its network cannot be rebuilt: {error}") from error
     return Source(
-        segmenter=segmenter_from_onnx(bundle.model("fp32")),
+        segmenter=segmenter,
         threshold=bundle.manifest.threshold,
         golden=golden.frames,
         metrics=tuple(m for m in bundle.manifest.metrics if m.precision in {None, "fp32"}),

@@ -54,6 +54,7 @@ def to_onnx(graph: nn.Module) -> bytes:
         raise ExportError("expected torch.onnx.export to give a program, got none")
     model = program.model_proto
     _check_batch_axis(model)
+    _strip_origins(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
@@ -85,6 +86,14 @@ def _exact_in_half(values: np.ndarray) -> bool:
         and float(np.abs(values).max()) <= float(np.finfo(np.float16).max)
         and np.array_equal(values.astype(np.float16).astype(np.float32), values)
     )
+
+
+def _strip_origins(model: onnx.ModelProto) -> None:
+    """Take off the exporter's notes of which line of which file made each node: half a megabyte, with paths."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _check_batch_axis(model: onnx.ModelProto) -> None:
