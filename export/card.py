@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from export.gate import Verdict
     from export.parity import Parity
     from service.contract import Lineage, Metric
     from training.run import Run
@@ -63,4 +64,33 @@ thin parts of distant arms, text painted over the picture.
 Seed {lineage.seed}, code revision `{lineage.code_revision}`, finished {lineage.created.isoformat()}.
 Largest difference of a probability at export: {parity.collapsed:.1e} between the network as published and its
 collapse, {parity.onnx:.1e} between the network as published and this bundle's ONNX file.
+"""
+
+
+_PRECISIONS = "## Precisions\n"
+
+
+def with_precisions(text: str, verdicts: Sequence[Verdict]) -> str:
+    r"""A card with a section on what precisions other than fp32 cost; it takes the place of an older one.
+
+    >>> with_precisions("# arm\n\n## Precisions\nold\n\n## Use\nyes\n", [])
+    '# arm\n\n## Use\nyes\n'
+    """
+    before, found, after = text.partition(_PRECISIONS)
+    rest = after[at:] if found and (at := after.find("\n## ")) >= 0 else ""
+    text = (before.rstrip() + "\n" + rest) if found else text
+    if not verdicts:
+        return text
+    rows = "\n".join(
+        f"| {v.precision} | {v.agreement:.4f} | {f'{v.drop:+.4f}' if v.labelled else 'not measured'} | {v.n} |"
+        for v in verdicts
+    )
+    return f"""{text.rstrip()}
+
+{_PRECISIONS}
+| precision | IoU of its masks with those of fp32 | mean IoU lost against the labels | frames |
+|---|---|---|---|
+{rows}
+
+fp16 is for GPUs and reads its weights out of the fp32 file. int8 is for processors with 8-bit dot products.
 """

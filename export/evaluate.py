@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from export.parity import open_session
+from export.sessions import open_session
 from service.contract import MANIFEST, open_bundle
 from training.run import RECORD, load_segmenter
 from training.scores import Score, score
@@ -20,6 +20,7 @@ from training.trainer import predict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.contract import Precision
     from training.data.frames import FrameSet
 
     Masks = Callable[[np.ndarray], np.ndarray]
@@ -44,44 +45,54 @@ class EvaluationError(ValueError):
     """Something that cannot be evaluated; the message says what was expected and found."""
 
 
-def evaluate(model: str, frames: FrameSet) -> Evaluation:
+def evaluate(model: str, frames: FrameSet, precision: Precision | None = None) -> Evaluation:
     """Predict and score.
 
     Args:
         model: A run folder, a bundle folder, or the address of a service (`http://host:port`).
         frames: Labelled frames, at least one.
+        precision: Which of a bundle's models; by default the one that it recommends.
 
     Raises:
         EvaluationError: Nothing there that can be evaluated, or a service that refuses.
     """
-    masks = masks_of(model)(frames.frames)
+    masks = masks_of(model, precision)(frames.frames)
     return Evaluation(score(masks, frames.masks), masks)
 
 
-def masks_of(model: str) -> Masks:
+def masks_of(model: str, precision: Precision | None = None) -> Masks:
     """The function that predicts masks, whichever form the model has.
 
     Raises:
-        EvaluationError: It has none of the known forms.
+        EvaluationError: It has none of the known forms, or a precision was named and it is no bundle.
     """
+    folder = Path(model)
+    if (folder / MANIFEST).is_file():
+        return lambda frames: bundle_masks(folder, frames, precision)
+    if precision is not None:
+        raise EvaluationError(f"{model}: expected a bundle, whose precision can be chosen, found something else")
     if model.startswith(("http://", "https://")):
         return lambda frames: service_masks(model, frames)
-    folder = Path(model)
     if (folder / RECORD).is_file():
         segmenter = load_segmenter(folder)
         return lambda frames: predict(segmenter, frames) > 0.5
-    if (folder / MANIFEST).is_file():
-        return lambda frames: bundle_masks(folder, frames)
     raise EvaluationError(
         f"{model}: expected a run folder (with {RECORD}), a bundle (with {MANIFEST}) or an http address, found neither"
     )
 
 
-def bundle_masks(folder: Path, frames: np.ndarray) -> np.ndarray:
-    """Masks bool [N,64,64] from a bundle's default precision on ONNX Runtime, at the bundle's threshold."""
+def bundle_masks(folder: Path, frames: np.ndarray, precision: Precision | None = None) -> np.ndarray:
+    """Masks bool [N,64,64] from a bundle on ONNX Runtime, at the bundle's threshold.
+
+    Args:
+        folder: The bundle.
+        frames: uint8 [N,64,64,3].
+        precision: Which of its models; by default the one that it recommends.
+    """
     bundle = open_bundle(folder)
     manifest = bundle.manifest
-    session = open_session(bundle.model(manifest.default_precision))
+    precision = precision or manifest.default_precision
+    session = open_session(bundle.model(precision), bundle.beside(precision))
     parts = [
         session.run(["probability"], {"frames": frames[i : i + BATCH]})[0]
         for i in tqdm(range(0, len(frames), BATCH), desc=f"{manifest.name} {manifest.version}", unit="batch")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 import torch
 
 from export.graph import ServingGraph
+from export.sessions import open_session
 from export.to_onnx import ExportError
 from training.segmenter import published_form
 
@@ -31,14 +31,6 @@ class Parity(NamedTuple):
     collapsed: float
     onnx: float
     onnx_latents: float
-
-
-def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """A CPU session of one thread on the content of an ONNX file, for checks and for evaluation."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def compare(graph: ServingGraph, model: bytes, frames: np.ndarray) -> Parity:

@@ -12,9 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from export.graph import ServingGraph
+    from torch import nn
 
 STORED_AS_HALF = 1024
 """Smallest initialiser, in elements, that is worth storing as float16."""
@@ -24,8 +22,11 @@ class ExportError(RuntimeError):
     """An export that must not be published; the message says what was expected and what came."""
 
 
-def to_onnx(graph: ServingGraph, file: Path) -> None:
-    """Write the graph with a dynamic batch axis and all weights inside.
+def to_onnx(graph: nn.Module) -> bytes:
+    """The content of an ONNX file: the graph with a dynamic batch axis and all weights inside.
+
+    Args:
+        graph: A module like `ServingGraph`: frames uint8 [N,64,64,3] in, `Served` out.
 
     Raises:
         ExportError: The exporter froze the batch axis.
@@ -53,16 +54,17 @@ def to_onnx(graph: ServingGraph, file: Path) -> None:
         raise ExportError("expected torch.onnx.export to give a program, got none")
     model = program.model_proto
     _check_batch_axis(model)
-    store_as_half(model)
+    _strip_origins(model)
     onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(file))
+    return bytes(model.SerializeToString())
 
 
-def store_as_half(model: onnx.ModelProto) -> None:
-    """Store large float32 initialisers that float16 holds exactly as float16 behind a Cast, in place.
+def store_as_half(content: bytes) -> bytes:
+    """Store large float32 initialisers that float16 holds exactly as float16 behind a Cast.
 
     ONNX Runtime folds the casts when it loads the file, so arithmetic and results stay those of float32.
     """
+    model = onnx.load_from_string(content)
     kept, casts = [], []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -75,6 +77,7 @@ def store_as_half(model: onnx.ModelProto) -> None:
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
     model.graph.node.extend(casts + nodes)
+    return bytes(model.SerializeToString())
 
 
 def _exact_in_half(values: np.ndarray) -> bool:
@@ -83,6 +86,14 @@ def _exact_in_half(values: np.ndarray) -> bool:
         and float(np.abs(values).max()) <= float(np.finfo(np.float16).max)
         and np.array_equal(values.astype(np.float16).astype(np.float32), values)
     )
+
+
+def _strip_origins(model: onnx.ModelProto) -> None:
+    """Take off the exporter's notes of which line of which file made each node: half a megabyte, with paths."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _check_batch_axis(model: onnx.ModelProto) -> None:

@@ -68,6 +68,7 @@ def create_models(settings: Settings) -> Models:
         precision=settings.precision,
         intra_op_threads=settings.intra_op_threads,
         max_batch=settings.max_batch,
+        gpu=settings.gpu(),
     )
     return Models(settings.models, settings.model, settings.version, opener)
 

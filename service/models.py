@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from service.answers import ModelNote
 from service.contract import Bundle, BundleInvalid, Manifest, Metric, Precision, model_names, open_bundle, versions
-from service.engine import Engine, Provider, open_engine, self_test, warm_up
+from service.engine import Engine, Provider, Wanted, bucket_sizes, open_engine, self_test, warm_up
 from service.errors import ModelUnknown, NotReady, StartFailed, quoted
+from service.gpu_options import ANY_GPU, GpuOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,10 +48,11 @@ class Slot:
 class Opener:
     """How bundles are opened: on which device, in which precision, and how many frames a run may have."""
 
-    provider: Literal["auto", "cuda", "cpu"]
+    provider: Literal["auto", "cuda", "tensorrt", "cpu"]
     precision: Precision | None
     intra_op_threads: int
     max_batch: int | None
+    gpu: GpuOptions = ANY_GPU
 
     def open(self, folder: Path) -> Slot:
         """Verify a bundle, open its model, test it against the golden frames and warm it up.
@@ -61,25 +63,18 @@ class Opener:
         """
         started = time.perf_counter()
         bundle = open_bundle(folder)
-        engine, fallback = open_engine(
-            bundle,
-            precision=self.precision,
-            provider=self.provider,
-            intra_op_threads=self.intra_op_threads,
-            max_batch=self.max_batch,
-        )
-        if fallback is not None:
-            _log.warning("running on the CPU although a GPU may be here: %s", fallback)
+        wanted = Wanted(self.provider, self.precision, self.intra_op_threads, self.max_batch, self.gpu)
+        engine = open_engine(bundle, wanted)
         try:
             difference = self_test(engine, bundle.golden())
         except BundleInvalid as error:
             raise BundleInvalid(f"{folder}: {error}") from error
-        warm_up(engine, sorted({1, engine.max_batch}))
+        warm_up(engine, bucket_sizes(engine.max_batch))
         slot = Slot(bundle, engine, time.perf_counter() - started)
         _log.info(
-            "model %s version %d is ready in %.2f s: %s on %s, golden frames within %.2g",
+            "model %s version %d is ready in %.2f s: %s on %s (%s), golden frames within %.2g",
             *(bundle.manifest.name, bundle.manifest.version, slot.load_s),
-            *(engine.precision, engine.provider, difference),
+            *(engine.precision, engine.provider, engine.reason, difference),
         )
         return slot
 
@@ -93,6 +88,7 @@ class VersionState(BaseModel):
     sha256: str | None = None
     precision: Precision | None = None
     provider: Provider | None = None
+    engine_reason: str | None = None
     threshold: float | None = None
     load_seconds: float | None = None
     metrics: tuple[Metric, ...] | None = None
@@ -201,6 +197,7 @@ class Models:
                 sha256=slot.bundle.sha256,
                 precision=slot.engine.precision,
                 provider=slot.engine.provider,
+                engine_reason=slot.engine.reason,
                 threshold=slot.manifest.threshold,
                 load_seconds=round(slot.load_s, 3),
                 metrics=slot.manifest.metrics,

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.contract import Precision
 from service.cores import usable_cores
+from service.gpu_options import GpuOptions
 from service.limits import Limits
 
 __all__ = ["Settings", "unknown_variables"]
@@ -40,10 +41,21 @@ class Settings(BaseSettings):
         None, description="Version to serve; by default the newest that passes its self-test."
     )
     precision: Precision | None = Field(
-        None, description="fp32, fp16 or int8; by default the one that the bundle recommends."
+        None,
+        description="fp32, fp16 or int8; by default fp16 on a GPU and int8 on a CPU that is fast at it, if the bundle "
+        "has them, or fp32. The log and /models say which, and why.",
     )
-    provider: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="Device: cuda fails without a GPU, auto takes a GPU if there is one and says what it took."
+    provider: Literal["auto", "cuda", "tensorrt", "cpu"] = Field(
+        "auto",
+        description="Device: cuda and tensorrt fail without a GPU, auto takes CUDA if it works and says what it took.",
+    )
+    gpu_mem_limit: Annotated[int, Field(ge=64 * _MIB)] | None = Field(
+        None, description="Most bytes of the GPU's memory for the model's arena; by default as much as it asks for."
+    )
+    gpu_graphs: bool = Field(True, description="Record CUDA graphs, one for each batch size: less work per run.")
+    engine_cache: Path | None = Field(
+        None,
+        description="Folder in which TensorRT keeps compiled engines; without it each start takes minutes.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default_factory=usable_cores, description="Threads that run the model; by default one for each usable core."
@@ -114,6 +126,10 @@ class Settings(BaseSettings):
                 f"got {self.max_inflight_bytes}"
             )
         return self
+
+    def gpu(self) -> GpuOptions:
+        """How a GPU is used."""
+        return GpuOptions(self.gpu_mem_limit, self.engine_cache, self.gpu_graphs)
 
     def limits(self) -> Limits:
         """What one request may ask for."""

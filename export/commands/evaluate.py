@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp, CliPositionalArg
 
 from export.evaluate import EvaluationError, evaluate
-from service.contract import BundleInvalid
+from service.contract import BundleInvalid, Precision
 from training.data.readers import DatasetError, read_frames
 from training.pictures import prediction_panel
 from training.run import RunError
@@ -31,6 +31,9 @@ class EvaluateConfig(BaseModel):
     model: CliPositionalArg[str] = Field(description="run folder, bundle folder, or http://host:port of a service")
     data: Path = Field(description="labelled frames: .npz, folder of shards, or folder with COCO annotations")
     split: str = Field(ALL, description="only frames that the data set marks so (train, val, ...), or all")
+    precision: Precision | None = Field(
+        None, description="which of a bundle's models; by default the one it recommends"
+    )
     picture: Path | None = Field(
         None, description="PNG to write: frames and masks, worst first; green both, red too much, blue missed"
     )
@@ -57,7 +60,7 @@ def main(argv: list[str]) -> int:
     config = CliApp.run(EvaluateConfig, cli_args=argv)
     try:
         frames = select(read_frames(config.data), config.split)
-        result = evaluate(config.model, frames)
+        result = evaluate(config.model, frames, config.precision)
     except (DatasetError, RunError, EvaluationError, BundleInvalid) as error:
         print(f"robomask evaluate: {error}", file=sys.stderr)
         return 1

@@ -86,6 +86,15 @@ class Bundle:
             )
         return self.read(name)
 
+    def beside(self, precision: Precision) -> dict[str, bytes]:
+        """Files, by name, in which the ONNX file of a precision may keep its weights: fp16's may be in the fp32 file.
+
+        Raises:
+            BundleInvalid: The file is not what was promised.
+        """
+        shared = self.manifest.precisions.get("fp32")
+        return {shared: self.read(shared)} if precision == "fp16" and shared is not None else {}
+
     def golden(self) -> Golden:
         """The frames of the self-test and what is expected for them.
 
@@ -154,7 +163,8 @@ def publish(
     Args:
         repository: The folder of all models; made if it is not there.
         name: The model's name.
-        precisions: The ONNX file of each precision, as content or as a path. Weights have to be inside the file.
+        precisions: The ONNX file of each precision, as content or as a path. Weights have to be inside the
+            file, but for fp16, which may refer to those in the fp32 file.
         default_precision: The precision that is served when nobody asks for another.
         threshold: The probability from which a pixel is robot, above 0 and below 1.
         golden: Frames of the self-test.

@@ -13,7 +13,8 @@ from export.commands.evaluate import main as evaluate_command
 from export.commands.export import main as export_command
 from export.golden_frames import golden_frames
 from export.graph import ServingGraph, round_weights_to_half
-from export.parity import compare, open_session, require
+from export.parity import compare, require
+from export.sessions import open_session
 from export.to_onnx import ExportError, to_onnx
 from service.contract import open_bundle
 from training.config import DataConfig, ModelConfig, TrainConfig
@@ -59,7 +60,7 @@ def test_a_bundle_is_whole_and_says_where_it_comes_from(bundle: Path, data: Path
     assert manifest.lineage.seed == 3
     assert manifest.lineage.code_revision == "abc"
     assert "--seed 3" in manifest.lineage.command
-    assert {m.name for m in manifest.metrics} == {"iou_mean", "iou_p5", "iou_lowest", "iou_dataset"}
+    assert {m.name for m in manifest.metrics} == {"iou_mean", "iou_p5", "iou_lowest", "iou_dataset", "iou_with_fp32"}
     assert str(data.parent) not in (bundle / "manifest.json").read_text() + (bundle / "card.md").read_text()
 
 
@@ -87,25 +88,23 @@ def test_large_weights_are_stored_as_half(bundle: Path) -> None:
     assert all(t.data_type == onnx.TensorProto.FLOAT16 for t in large)
 
 
-def test_the_published_form_its_collapse_and_onnx_agree(run: Path, tmp_path: Path) -> None:
+def test_the_published_form_its_collapse_and_onnx_agree(run: Path) -> None:
     segmenter = load_segmenter(run)
     round_weights_to_half(segmenter)
     graph = ServingGraph(segmenter)
-    to_onnx(graph, tmp_path / "model.onnx")
-    content = (tmp_path / "model.onnx").read_bytes()
-    parity = compare(graph, content, golden_frames())
+    parity = compare(graph, to_onnx(graph), golden_frames())
     assert max(parity) < 1e-4
     require(parity)
 
 
-def test_an_export_whose_weights_differ_is_refused(run: Path, tmp_path: Path) -> None:
+def test_an_export_whose_weights_differ_is_refused(run: Path) -> None:
     segmenter = load_segmenter(run)
     round_weights_to_half(segmenter)
-    to_onnx(ServingGraph(segmenter), tmp_path / "model.onnx")
+    content = to_onnx(ServingGraph(segmenter))
     with torch.no_grad():
         next(segmenter.head.parameters()).add_(0.5)
         segmenter.encoder.group1.start_block.conv1.weight.mul_(-1)
-    parity = compare(ServingGraph(segmenter), (tmp_path / "model.onnx").read_bytes(), golden_frames())
+    parity = compare(ServingGraph(segmenter), content, golden_frames())
     with pytest.raises(ExportError, match=r"agree to 0\.0001"):
         require(parity)
 
@@ -122,7 +121,8 @@ def test_run_and_bundle_get_the_same_score(
 
 
 def test_exporting_again_makes_the_next_version(bundle: Path, run: Path) -> None:
-    assert export_command([str(run), "--models", str(bundle.parents[1]), "--name", "toy"]) == 0
+    arguments = [str(run), "--models", str(bundle.parents[1]), "--name", "toy", "--precisions", "fp32"]
+    assert export_command(arguments) == 0
     assert open_bundle(bundle.parent / "2").manifest.version == 2
 
 

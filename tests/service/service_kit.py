@@ -117,7 +117,9 @@ class Running:
 @contextmanager
 def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     """Serve a repository; stops when left."""
-    chosen = Settings(_cli_parse_args=False, models=repository, provider="cpu", workers=2, codec_threads=2, **settings)
+    chosen = Settings(
+        _cli_parse_args=False, models=repository, **{"provider": "cpu", "workers": 2, "codec_threads": 2} | settings
+    )
     models = create_models(chosen)
     failures: list[BaseException] = []
     config = uvicorn.Config(

@@ -9,7 +9,7 @@ import pytest
 from service_kit import golden_frames, publish_tiny, red_probability, tiny_onnx
 
 from service.contract import BundleInvalid, Golden, open_bundle
-from service.engine import Engine, open_engine, self_test, warm_up
+from service.engine import Engine, Wanted, open_engine, self_test, warm_up
 from service.errors import ModelFault, ProviderMissing, StartFailed
 from service.models import Models, Opener
 
@@ -20,8 +20,7 @@ no_gpu = pytest.mark.skipif(
 
 
 def engine_of(folder: Path, **changes: Any) -> Engine:
-    arguments: dict[str, Any] = {"precision": None, "provider": "cpu", "intra_op_threads": 1, "max_batch": None}
-    return open_engine(open_bundle(folder), **arguments | changes)[0]
+    return open_engine(open_bundle(folder), Wanted(**{"provider": "cpu"} | changes))
 
 
 def test_probabilities_and_latents_are_those_of_the_model(tmp_path: Path) -> None:
@@ -73,14 +72,17 @@ def test_warming_up_runs_every_size(tmp_path: Path) -> None:
 
 
 @no_gpu
-def test_asking_for_a_gpu_that_is_not_there_fails_and_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_asking_for_a_gpu_that_is_not_there_fails_and_says_what_to_do(tmp_path: Path, provider: str) -> None:
     with pytest.raises(ProviderMissing, match=r"expected a GPU.*robomask\[gpu\].*--provider cpu"):
-        engine_of(publish_tiny(tmp_path).folder, provider="cuda")
+        engine_of(publish_tiny(tmp_path).folder, provider=provider)
 
 
 @no_gpu
 def test_auto_takes_the_cpu_where_there_is_no_gpu(tmp_path: Path) -> None:
-    assert engine_of(publish_tiny(tmp_path).folder, provider="auto").provider == "cpu"
+    engine = engine_of(publish_tiny(tmp_path).folder, provider="auto")
+    assert engine.provider == "cpu"
+    assert "knows no GPU" in engine.reason
 
 
 def test_the_newest_version_that_passes_its_test_serves_and_the_others_tell_why_not(tmp_path: Path) -> None:
@@ -94,6 +96,7 @@ def test_the_newest_version_that_passes_its_test_serves_and_the_others_tell_why_
     assert [states[version].state for version in (1, 2, 3)] == ["available", "serving", "refused"]
     assert "expected sha256" in str(states[3].reason)
     assert (states[2].provider, states[2].precision) == ("cpu", "fp32")
+    assert states[2].engine_reason == "cpu: the settings name the CPU; fp32: the bundle has no int8 model"
 
 
 def test_a_version_that_was_asked_for_is_the_only_one_that_is_tried(tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""What can be exported: a finished run, or a bundle to which precisions are to be added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from export.card import card, with_precisions
+from export.from_onnx import segmenter_from_onnx
+from export.golden_frames import golden_frames
+from export.graph import round_weights_to_half
+from export.lineage import lineage_of
+from export.to_onnx import ExportError
+from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle
+from training.data.frames import FrameSet, concatenate
+from training.data.readers import read_frames
+from training.run import load_segmenter, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from export.gate import Verdict
+    from export.parity import Parity
+    from service.contract import Lineage
+    from training.run import Run
+    from training.segmenter import Segmenter
+
+    WriteCard = Callable[[str, Sequence[Metric], Parity, Sequence[Verdict]], str]
+    """Name, metrics, parity and verdicts -> the card."""
+
+THRESHOLD = 0.5
+
+CALIBRATION_FRAMES = 64
+"""As many as change nothing any more; each takes a third of a second."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what is known of it.
+
+    Attributes:
+        segmenter: The network, its weights rounded to what the bundle stores.
+        threshold: The probability from which a pixel is robot.
+        golden: Frames of the self-test, uint8 [K,64,64,3].
+        metrics: Measured before, for want of newer ones.
+        example: A picture made before, if any.
+        lineage: Where it comes from.
+        write_card: Writes its card.
+        training_frames: Reads the frames that it was trained on, if they are still where they were.
+    """
+
+    segmenter: Segmenter
+    threshold: float
+    golden: np.ndarray
+    metrics: tuple[Metric, ...]
+    example: bytes | None
+    lineage: Lineage
+    write_card: WriteCard
+    training_frames: Callable[[], FrameSet | None]
+
+
+def read_source(folder: Path, credit: str) -> tuple[Source, str | None]:
+    """Read a run or a bundle; returns it, and its name if it has one.
+
+    Raises:
+        RunError: Neither, or a run that is not finished.
+        BundleInvalid: A bundle that is not what it says.
+        ExportError: A bundle out of which the network cannot be rebuilt.
+    """
+    if (folder / MANIFEST).is_file():
+        bundle = open_bundle(folder)
+        return _from_bundle(bundle), bundle.manifest.name
+    return _from_run(folder, credit), None
+
+
+def _from_run(folder: Path, credit: str) -> Source:
+    run = read_run(folder)
+    if run.config.model.encoder != "frame-encoder":
+        raise ExportError(
+            f"{folder}: expected a run with the frame encoder, whose latents a bundle promises, found encoder "
+            f"{run.config.model.encoder}"
+        )
+    segmenter = load_segmenter(folder)
+    round_weights_to_half(segmenter)
+    lineage = lineage_of(run)
+
+    def write_card(name: str, metrics: Sequence[Metric], parity: Parity, verdicts: Sequence[Verdict]) -> str:
+        return with_precisions(card(name, run, lineage, metrics=metrics, parity=parity, credit=credit), verdicts)
+
+    return Source(
+        segmenter=segmenter,
+        threshold=THRESHOLD,
+        golden=golden_frames(),
+        metrics=(),
+        example=None,
+        lineage=lineage,
+        write_card=write_card,
+        training_frames=lambda: _training_frames(run),
+    )
+
+
+def _from_bundle(bundle: Bundle) -> Source:
+    golden: Golden = bundle.golden()
+    text = bundle.read(CARD).decode()
+    try:
+        segmenter = segmenter_from_onnx(bundle.model("fp32"))
+    except ValueError as error:
+        raise ExportError(f"{bundle.folder}: its network cannot be rebuilt: {error}") from error
+    return Source(
+        segmenter=segmenter,
+        threshold=bundle.manifest.threshold,
+        golden=golden.frames,
+        metrics=tuple(m for m in bundle.manifest.metrics if m.precision in {None, "fp32"}),
+        example=bundle.read(EXAMPLE),
+        lineage=bundle.manifest.lineage,
+        write_card=lambda _name, _metrics, _parity, verdicts: with_precisions(text, verdicts),
+        training_frames=lambda: None,
+    )
+
+
+def _training_frames(run: Run) -> FrameSet | None:
+    paths = [path for path in run.config.data.train if path.exists()]
+    if not paths:
+        return None
+    frames = concatenate([read_frames(path) for path in paths])
+    return frames.take(np.isin(frames.scene, run.record["split"]["train"]))
+
+
+def calibration_frames(source: Source, calibration: FrameSet | None, data: FrameSet | None) -> np.ndarray:
+    """Frames uint8 [N,64,64,3] that show the 8-bit model how large activations get, spread over what there is.
+
+    Args:
+        source: The network, which may know what it was trained on.
+        calibration: Frames that were named for this.
+        data: Frames that were named to measure on; only those that they mark as training frames are taken.
+
+    Raises:
+        ExportError: There are none.
+    """
+    found = calibration if calibration is not None else source.training_frames()
+    if found is None and data is not None:
+        found = data.take(data.split == "train")
+    if found is None or not len(found):
+        raise ExportError(
+            "expected frames to calibrate int8 on, found neither the training data nor frames marked 'train': "
+            "name a data set with --calibration, or leave int8 out with --precisions fp32,fp16"
+        )
+    chosen = np.unique(np.linspace(0, len(found) - 1, CALIBRATION_FRAMES).round().astype(int))
+    frames: np.ndarray = found.frames[chosen]
+    return frames

@@ -1,0 +1,86 @@
+"""From a bundle to an engine: choose device and precision, open the model there, and say why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import onnxruntime as ort
+
+from service.engine.choice import choose_precision, dot_products
+from service.engine.gpu import open_on_gpu
+from service.engine.running import MAX_BATCH, Engine, Plain
+from service.engine.sessions import CPU, CUDA, open_session
+from service.errors import ProviderMissing
+from service.gpu_options import ANY_GPU, GpuOptions
+
+if TYPE_CHECKING:
+    from service.contract import Bundle, Precision
+    from service.engine.choice import Choice, Provider
+
+__all__ = ["Wanted", "open_engine"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the settings ask of an engine.
+
+    Attributes:
+        provider: `cuda` or `tensorrt` or nothing, `cpu`, or `auto`: CUDA where it works.
+        precision: Which of the bundle's models; by default what suits the device.
+        intra_op_threads: Threads within one run.
+        max_batch: Most frames in one run; by default what suits the device.
+        gpu: How a GPU is used.
+    """
+
+    provider: Literal["auto", "cuda", "tensorrt", "cpu"] = "auto"
+    precision: Precision | None = None
+    intra_op_threads: int = 1
+    max_batch: int | None = None
+    gpu: GpuOptions = ANY_GPU
+
+
+def open_engine(bundle: Bundle, wanted: Wanted) -> Engine:
+    """Open a verified bundle's model; the engine's `reason` says why it is on its device and in its precision.
+
+    Raises:
+        BundleInvalid: The runtime cannot read the model, or its tensors are not those of the contract.
+        ProviderMissing: A GPU was asked for and is not to be had.
+    """
+    if wanted.provider == "cpu":
+        return _on_cpu(bundle, wanted, "the settings name the CPU")
+    if wanted.provider != "auto":
+        return _on_gpu(bundle, wanted, wanted.provider)
+    if CUDA not in ort.get_available_providers():
+        return _on_cpu(bundle, wanted, "this ONNX Runtime knows no GPU")
+    try:
+        return _on_gpu(bundle, wanted, "cuda")
+    except ProviderMissing as missing:
+        return _on_cpu(bundle, wanted, str(missing))
+
+
+def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str) -> Engine:
+    choice = _choose(bundle, wanted, "cpu")
+    session = open_session(bundle, choice.precision, [CPU], wanted.intra_op_threads)
+    reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
+    return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason)
+
+
+def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"]) -> Engine:
+    choice = _choose(bundle, wanted, provider)
+    max_batch = wanted.max_batch or MAX_BATCH[provider]
+    runner = open_on_gpu(
+        bundle,
+        choice.precision,
+        provider,
+        max_batch=max_batch,
+        intra_op_threads=wanted.intra_op_threads,
+        gpu=wanted.gpu,
+    )
+    reason = f"{provider}: it works here; {choice.precision}: {choice.reason}"
+    return Engine(runner, provider, choice.precision, max_batch, reason)
+
+
+def _choose(bundle: Bundle, wanted: Wanted, provider: Provider) -> Choice:
+    manifest = bundle.manifest
+    return choose_precision(wanted.precision, provider, manifest.precisions, manifest.default_precision, dot_products())

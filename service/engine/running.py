@@ -1,0 +1,94 @@
+"""Frames in, probabilities and latents out, whatever the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from service.contract import FRAME_SIZE, INPUTS, LATENTS, PROBABILITY
+from service.errors import ModelFault
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+    from numpy.typing import NDArray
+
+    from service.contract import Precision
+    from service.engine.choice import Provider
+
+__all__ = ["Engine", "Plain", "Prediction", "Runner"]
+
+MAX_BATCH: Final[dict[Provider, int]] = {"cpu": 1, "cuda": 32, "tensorrt": 32}
+"""On a CPU a batch is no faster than its frames one by one on several cores, and those are fairer."""
+
+
+class Prediction(NamedTuple):
+    """What the model says of N frames.
+
+    Attributes:
+        probability: float32 [N,64,64], 0..1.
+        latents: float32 [N,16,16,240], if asked for.
+    """
+
+    probability: NDArray[np.float32]
+    latents: NDArray[np.float32] | None
+
+
+class Runner(Protocol):
+    """How a session is run. Any number of threads may do so at once; arrays that are returned are the caller's."""
+
+    def __call__(self, frames: NDArray[np.uint8], *, latents: bool) -> list[NDArray[np.float32]]:
+        """Frames uint8 [N,64,64,3] -> probability and, if asked for, latents."""
+
+
+class Plain:
+    """Runs a session with memory that ONNX Runtime finds by itself."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+
+    def __call__(self, frames: NDArray[np.uint8], *, latents: bool) -> list[NDArray[np.float32]]:
+        """Frames uint8 [N,64,64,3] -> probability and, if asked for, latents."""
+        names = [PROBABILITY.name, LATENTS.name] if latents else [PROBABILITY.name]
+        outputs: list[NDArray[np.float32]] = self._session.run(names, {INPUTS[0].name: frames})
+        return outputs
+
+
+class Engine:
+    """A model on a device. Any number of threads may run it at once.
+
+    Attributes:
+        provider: The device that runs it.
+        precision: Which of the bundle's models it is.
+        reason: Why it is this device and this precision, for people.
+        max_batch: Most frames in one run.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        provider: Provider,
+        precision: Precision,
+        max_batch: int | None = None,
+        reason: str = "",
+    ) -> None:
+        self._runner = runner
+        self.max_batch = max_batch or MAX_BATCH[provider]
+        self.provider: Provider = provider
+        self.precision: Precision = precision
+        self.reason = reason
+
+    def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
+        """Run uint8 frames [N,64,64,3], N >= 1.
+
+        Raises:
+            ModelFault: The runtime failed, or gave something that is no probability.
+        """
+        try:
+            outputs = self._runner(frames, latents=latents)
+        except Exception as error:
+            raise ModelFault(f"expected an answer for {len(frames)} frames, the runtime failed: {error}") from error
+        probability = outputs[0]
+        if probability.shape != (len(frames), FRAME_SIZE, FRAME_SIZE) or not np.isfinite(probability).all():
+            raise ModelFault(f"expected {PROBABILITY} of finite numbers, the model gave others")
+        return Prediction(probability, outputs[1] if latents else None)
