@@ -10,10 +10,15 @@
     │   ├── MediaTypeUnsupported       a form of request that is not read here
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
-    │   └── ModelUnknown               a model or version that is not in service
+    │   ├── TensorInvalid              a tensor that is not the model's: name, type, shape or data
+    │   ├── ModelUnknown               a model or version that is not in service
+    │   ├── ModelFixed                 a model or version that cannot be put into or taken out of service
+    │   ├── AdminClosed                what needs the admin token, where none is set
+    │   └── AdminTokenWrong            what needs the admin token, without it
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
     │   └── NotReady                   no model answers yet, or none does any more
+    ├── DeadlineExceeded           the answer would come too late
     ├── ModelFault                 the model failed on valid input
     └── StartFailed                the service cannot start; never an answer
         └── ProviderMissing            the device that was asked for is not there
@@ -27,14 +32,18 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AdminClosed",
+    "AdminTokenWrong",
     "BadRequest",
     "BodyMalformed",
     "BodyMissing",
     "BodySlow",
     "Busy",
+    "DeadlineExceeded",
     "FrameUndecodable",
     "MediaTypeUnsupported",
     "ModelFault",
+    "ModelFixed",
     "ModelUnknown",
     "NotAcceptable",
     "NotReady",
@@ -42,6 +51,7 @@ __all__ = [
     "ProviderMissing",
     "RobomaskError",
     "StartFailed",
+    "TensorInvalid",
     "TooLarge",
     "Unavailable",
     "quoted",
@@ -128,11 +138,39 @@ class ParameterInvalid(BadRequest):
     title = "Parameter invalid"
 
 
+class TensorInvalid(BadRequest):
+    """A tensor is not the model's: its name, type, shape or data."""
+
+    code = "tensor-invalid"
+    title = "Tensor invalid"
+
+
 class ModelUnknown(BadRequest):
     """The model or version asked for is not in service."""
 
     code = "model-unknown"
     title = "Model not in service"
+
+
+class ModelFixed(BadRequest):
+    """The model or version cannot be put into or taken out of service."""
+
+    code = "model-fixed"
+    title = "Model cannot be changed"
+
+
+class AdminClosed(BadRequest):
+    """It needs the admin token, and the service has none."""
+
+    code = "admin-closed"
+    title = "Closed"
+
+
+class AdminTokenWrong(BadRequest):
+    """It needs the admin token, and the request has none or another."""
+
+    code = "admin-token-wrong"
+    title = "Admin token needed"
 
 
 class Unavailable(RobomaskError):
@@ -161,6 +199,13 @@ class NotReady(Unavailable):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class DeadlineExceeded(RobomaskError):
+    """The answer would come later than the client wants it."""
+
+    code = "deadline-exceeded"
+    title = "Deadline exceeded"
 
 
 class ModelFault(RobomaskError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from service.metrics import Metrics
 
-__all__ = ["Envelope", "call_of", "new_request_id"]
+__all__ = ["Envelope", "call_of", "choose_request_id", "new_request_id"]
 
 _log = logging.getLogger("service.request")
 
@@ -45,6 +45,11 @@ def call_of(request: Request) -> Call:
 def new_request_id() -> str:
     """An id for a request that brought none."""
     return uuid.uuid4().hex
+
+
+def choose_request_id(brought: str) -> str:
+    """The id that a request brought if it is a sane one, or else a new one."""
+    return brought if _SANE_ID.fullmatch(brought) else new_request_id()
 
 
 class Envelope:
@@ -67,8 +72,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        brought = Headers(scope=scope).get("x-request-id", "")
-        call = Call(brought if _SANE_ID.fullmatch(brought) else new_request_id())
+        call = Call(choose_request_id(Headers(scope=scope).get("x-request-id", "")))
         scope[_KEY] = call
         status = 0
 

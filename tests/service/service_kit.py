@@ -104,10 +104,11 @@ def encode(image: Image.Image, form: str, **options: Any) -> bytes:
 class Running:
     """A server in a thread of its own: a client for it, and what it is made of."""
 
-    def __init__(self, client: httpx.Client, models: Models, port: int) -> None:
+    def __init__(self, client: httpx.Client, models: Models, port: int, grpc_port: int | None) -> None:
         self.client = client
         self.models = models
         self.port = port
+        self.grpc_port = grpc_port
 
     def segment(self, content: bytes, content_type: str | None = "image/png", **options: Any) -> httpx.Response:
         headers = {"Content-Type": content_type} if content_type else {}
@@ -120,8 +121,9 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     chosen = Settings(_cli_parse_args=False, models=repository, provider="cpu", workers=2, codec_threads=2, **settings)
     models = create_models(chosen)
     failures: list[BaseException] = []
+    app = create_app(chosen, models, failures.append)
     config = uvicorn.Config(
-        create_app(chosen, models, failures.append),
+        app,
         port=0,
         http=BoundedHttpProtocol,
         ws="none",
@@ -138,7 +140,7 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
             while client.get("/readyz").status_code != 200:  # each answer is waited for: no sleep is needed
                 assert not failures, failures
                 assert thread.is_alive()
-            yield Running(client, models, port)
+            yield Running(client, models, port, app.state.grpc_port)
     finally:
         server.should_exit = True
         thread.join()
