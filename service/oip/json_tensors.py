@@ -219,17 +219,18 @@ def _flat(data: object) -> list[int]:
     level = data
     for _ in FRAMES.shape:
         if not isinstance(level, list):
-            raise TensorInvalid(f"expected `data` as a list of numbers, got {_kind(data)}")
+            break
         kinds = set(map(type, level))
         if kinds == {int}:
             return level
         if kinds != {list}:
-            break
+            raise _no_pixels(" and ".join(sorted(kind.__name__ for kind in kinds)) or "an empty list")
         level = list(itertools.chain.from_iterable(level))
-    found = sorted({kind.__name__ for kind in map(type, level)} - {"int"}) if isinstance(level, list) else []
-    raise TensorInvalid(
-        f"expected `data` as whole numbers from 0 to 255, flat or nested as [N,64,64,3], got {' and '.join(found)}"
-    )
+    raise _no_pixels("deeper lists" if isinstance(data, list) else _kind(data))
+
+
+def _no_pixels(got: str) -> TensorInvalid:
+    return TensorInvalid(f"expected `data` as whole numbers from 0 to 255, flat or nested as [N,64,64,3], got {got}")
 
 
 def _numbers(tensor: NDArray[np.float32]) -> Iterator[str]:

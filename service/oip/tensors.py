@@ -107,9 +107,7 @@ def check_input(name: object, datatype: object, shape: object, limits: Limits) -
     sizes = list(shape) if isinstance(shape, list | tuple) else []
     # True is 1 for Python, and 64.0 is 64; neither is a size.
     if {type(size) for size in sizes} != {int} or sizes[1:] != dimensions(FRAMES)[1:] or sizes[0] < 1:
-        raise TensorInvalid(
-            f"expected {FRAMES.name} in the shape {list(FRAMES.shape)} with N from 1, RGB, got {_shown(shape)}"
-        )
+        raise TensorInvalid(f"expected {FRAMES.name} in the shape [N,64,64,3] with N from 1, RGB, got {_shown(shape)}")
     count: int = sizes[0]
     limits.check_frames(count)
     return count
