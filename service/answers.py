@@ -7,6 +7,7 @@ import io
 import json
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -14,8 +15,8 @@ from pydantic import BaseModel
 
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
-from service.geometry import restore, visible_cells
-from service.masks import confidence, decide, describe, to_png
+from service.geometry import restore, restore_mask, visible_cells
+from service.masks import area_ratio, confidence, decide, describe, least, to_png
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,10 @@ __all__ = [
 Form = Literal["application/json", "image/png", "application/x-npy", "application/x-npz"]
 
 _QUICK_PIXELS: Final = 128 * 128
+_FLOATS: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_HALF_MOST: Final = 65504.0
+
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))
 
 FORMS: Final[tuple[Form, ...]] = ("application/json", "image/png", "application/x-npy", "application/x-npz")
 
@@ -63,8 +68,9 @@ class MaskNote(BaseModel):
 
 
 class FrameNote(BaseModel):
-    """What was found in one frame; `area` and `bbox` are in pixels of the mask."""
+    """What was found in one frame; `area` and `bbox` are in pixels of the mask, `name` is its part's file name."""
 
+    name: str | None = None
     width: int
     height: int
     mask: MaskNote
@@ -83,11 +89,15 @@ class LatentsNote(BaseModel):
 
 
 class SegmentAnswer(BaseModel):
-    """The JSON answer of `/segment`. Encoding is timed up to where this text is written."""
+    """The JSON answer of `/segment`. Encoding is timed up to where this text is written.
+
+    `age_ms` is the frame's age when its answer was written, if its capture time came with it.
+    """
 
     model: ModelNote
     frames: list[FrameNote]
     latents: LatentsNote | None = None
+    age_ms: float | None = None
     timing_ms: dict[Literal["decode", "queue", "infer", "encode"], float]
 
 
@@ -142,16 +152,16 @@ def choose(forms: Sequence[Form], frames: Sequence[Frame], query: Query) -> Form
     raise NotAcceptable(f"{objections[0]}")
 
 
-def is_quick(form: Form, frames: Sequence[Frame], query: Query) -> bool:
+def is_quick(frames: Sequence[Frame], query: Query) -> bool:
     """Whether writing the answer takes less than waking another thread to do it: a few pixels and no latents."""
     pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
-    return pixels <= _QUICK_PIXELS and form != "image/png" and not query.latents
+    return pixels <= _QUICK_PIXELS and not query.latents
 
 
 def size_bound(form: Form, frames: Sequence[Frame], query: Query) -> int:
     """Roughly how many bytes the answer is going to have, at most; what is small anyway is not counted."""
     pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
-    latents = len(frames) * 16 * 16 * 240 * 4 if query.latents else 0
+    latents = len(frames) * 16 * 16 * 240 * _FLOATS[query.latents_dtype].itemsize if query.latents else 0
     if form in {"application/x-npy", "application/x-npz"}:
         return pixels * (5 if query.probability else 1) + latents
     return latents * 4 // 3
@@ -168,6 +178,7 @@ class Result:
         query: What was asked for.
         model: Which model answers.
         timing_ms: What the stages before this one took.
+        captured_s: When the frames were taken, in seconds of `time.perf_counter`, if known.
     """
 
     frames: Sequence[Frame]
@@ -176,6 +187,7 @@ class Result:
     query: Query
     model: ModelNote
     timing_ms: Mapping[str, float]
+    captured_s: float | None = None
 
     def probability(self, index: int) -> NDArray[np.float32]:
         """Probabilities of a frame at the size that was asked for: [H,W]."""
@@ -185,9 +197,28 @@ class Result:
             return cells
         return restore(cells, frame.width, frame.height, self.query.fit)
 
+    def mask(self, index: int, *, columns_first: bool = False) -> NDArray[np.uint8]:
+        """Mask of a frame at the size that was asked for: [H,W] of 0 and 1."""
+        cells: NDArray[np.float32] = self.prediction.probability[index]
+        frame, query = self.frames[index], self.query
+        if query.size == "model":
+            return decide(cells, self.threshold)
+        return restore_mask(
+            cells, least(self.threshold), frame.width, frame.height, query.fit, columns_first=columns_first
+        )
+
+    def latents(self) -> NDArray[np.float32] | NDArray[np.float16] | None:
+        """Latents of all frames in the type that was asked for; what is too large for float16 becomes its largest."""
+        latents = self.prediction.latents
+        if latents is None or self.query.latents_dtype == "float32":
+            return latents
+        return np.clip(latents, -_HALF_MOST, _HALF_MOST).astype(np.float16)
+
     def confidence(self, index: int) -> float:
         """How sure the model is of a frame's mask; what only pads the frame does not count."""
         cells, frame = self.prediction.probability[index], self.frames[index]
+        if self.query.fit == "stretch":
+            return confidence(cells, self.threshold)
         return confidence(cells[visible_cells(frame.width, frame.height, self.query.fit)], self.threshold)
 
 
@@ -197,20 +228,24 @@ def write(form: Form, result: Result) -> Answer:
     if form == "application/json":
         return _write_json(result, sure)
     if form == "image/png":
-        mask = decide(result.probability(0), result.threshold)
-        return Answer(to_png(mask), [float(mask.mean())], sure)
-    return _write_arrays(form, result, sure)
+        mask = result.mask(0)
+        return Answer(to_png(mask), [area_ratio(mask)], sure)
+    if form == "application/x-npy":
+        return _write_npy(result, sure)
+    return _write_npz(result, sure)
 
 
 def _write_json(result: Result, sure: list[float]) -> Answer:
     started = time.perf_counter()
     notes, ratios = [], []
     for index, frame in enumerate(result.frames):
-        mask, area, bbox = describe(decide(result.probability(index), result.threshold))
+        mask, area, bbox = describe(result.mask(index, columns_first=True))
         height, width = mask["size"]
         ratios.append(area / (height * width))
+        note: dict[str, object] = {} if frame.name is None else {"name": frame.name}
         notes.append(
-            {
+            note
+            | {
                 "width": frame.width,
                 "height": frame.height,
                 "mask": mask,
@@ -220,34 +255,52 @@ def _write_json(result: Result, sure: list[float]) -> Answer:
                 "present": area > 0,
             }
         )
-    document: dict[str, object] = {"model": result.model.model_dump(), "frames": notes}
-    latents = result.prediction.latents
+    document: dict[str, object] = {"model": result.model.__dict__, "frames": notes}
+    latents = result.latents()
     if latents is not None:
-        data = base64.b64encode(latents.astype("<f4", copy=False).tobytes()).decode("ascii")
-        document["latents"] = {"dtype": "float32", "shape": latents.shape, "data": data}
-    document["timing_ms"] = {**result.timing_ms, "encode": round((time.perf_counter() - started) * 1000, 3)}
-    return Answer(json.dumps(document, separators=(",", ":")).encode(), ratios, sure)
+        dtype = result.query.latents_dtype
+        data = base64.b64encode(latents.astype(_FLOATS[dtype], copy=False).tobytes()).decode("ascii")
+        document["latents"] = {"dtype": dtype, "shape": latents.shape, "data": data}
+    now = time.perf_counter()
+    if result.captured_s is not None:
+        document["age_ms"] = round((now - result.captured_s) * 1000, 3)
+    document["timing_ms"] = {**result.timing_ms, "encode": round((now - started) * 1000, 3)}
+    return Answer(_JSON.encode(document).encode(), ratios, sure)
 
 
-def _write_arrays(form: Form, result: Result, sure: list[float]) -> Answer:
+def _write_npy(result: Result, sure: list[float]) -> Answer:
+    masks = [result.mask(index) for index in range(len(result.frames))]
+    content = b"".join([_npy_header((len(masks), *masks[0].shape)), *(mask.data for mask in masks)])
+    return Answer(content, [area_ratio(mask) for mask in masks], sure)
+
+
+def _write_npz(result: Result, sure: list[float]) -> Answer:
     count, shape = len(result.frames), _mask_shape(result.frames[0], result.query)
     masks = np.empty((count, *shape), np.uint8)
     arrays: dict[str, Any] = {"masks": masks}
     if result.query.probability:
         arrays["probability"] = np.empty((count, *shape), np.float32)
-    if result.prediction.latents is not None:
-        arrays["latents"] = result.prediction.latents
+    latents = result.latents()
+    if latents is not None:
+        arrays["latents"] = latents
     for index in range(count):
+        if not result.query.probability:
+            masks[index] = result.mask(index)
+            continue
         probability = result.probability(index)
         masks[index] = decide(probability, result.threshold)
-        if result.query.probability:
-            np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
+        np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
     file = io.BytesIO()
-    if form == "application/x-npy":
-        np.save(file, masks)
-    else:
-        np.savez(file, **arrays)
-    return Answer(file.getvalue(), [np.count_nonzero(mask) / mask.size for mask in masks], sure)
+    np.savez(file, **arrays)
+    return Answer(file.getvalue(), [area_ratio(mask) for mask in masks], sure)
+
+
+@lru_cache(maxsize=64)
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """The start of a `.npy` file of bytes in row-major order."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
 
 
 def _mask_shape(frame: Frame, query: Query) -> tuple[int, int]:

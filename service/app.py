@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from service import stream
 from service.admin import AdminGate
 from service.errors import StartFailed
-from service.http import answer_errors, segment_router
+from service.http import Segment, answer_errors, segment_router
 from service.limits import MemoryBudget
+from service.logs import RequestLog
 from service.metrics import Metrics
 from service.middleware import Envelope
 from service.models import Models, Opener
@@ -26,16 +29,38 @@ from service.openapi import as_problems
 from service.pipeline import Pipeline
 from service.scheduler import Scheduler
 from service.state import page_router, state_router
+from service.stream import Streaming, stream_router
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.settings import Settings
 
 __all__ = ["create_app", "create_models"]
 
 _TITLE = "robomask"
-_DESCRIPTION = "Frame in, mask out: tells a robot's own arm from the rest of what its camera sees."
+_DESCRIPTION = f"""Frame in, mask out: tells a robot's own arm from the rest of what its camera sees.
+
+# Streams
+
+{stream.__doc__ or ""}"""
+
+
+class _Service(FastAPI):
+    """The framework's application, with the one hot route in front of it."""
+
+    def __init__(self, segment: ASGIApp, **options: Any) -> None:
+        super().__init__(**options)
+        self._segment = segment
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"] == "/segment" and scope["method"] == "POST":
+            await self._segment(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_models(settings: Settings) -> Models:
@@ -63,7 +88,12 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     """
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
-    scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe)
+    scheduler = Scheduler(
+        settings.workers,
+        settings.queue_limit,
+        metrics.batch_size.observe,
+        limit_s=settings.queue_limit_ms / 1000,
+    )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
     codec = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="robomask-codec")
     budget = MemoryBudget(settings.max_inflight_bytes)
@@ -83,6 +113,9 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         metrics=metrics,
     )
 
+    log = RequestLog(settings.log_format)
+    segment = Segment(pipeline, models, metrics, settings.body_timeout_s)
+
     def load() -> None:
         slot = models.load()
         metrics.serves(slot.bundle, slot.engine, slot.load_s)
@@ -91,21 +124,41 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(asyncio.to_thread(load))
         loading.add_done_callback(lambda task: _report(task, on_load_failure))
-        async with _grpc(settings, protocol, on_load_failure) as port:
+        async with _grpc(settings, protocol, log, on_load_failure) as port:
             app.state.grpc_port = port
             yield
         loading.cancel()
         scheduler.close()
         codec.shutdown()
+        log.close()
 
-    app = FastAPI(
-        title=_TITLE, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release)
+    app = _Service(
+        envelope(segment, route="/segment"),
+        title=_TITLE,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
-    app.include_router(segment_router(pipeline, models, settings.body_timeout_s))
+    app.include_router(segment_router())
+    app.include_router(
+        stream_router(
+            Streaming(
+                pipeline=pipeline,
+                models=models,
+                metrics=metrics,
+                credit_limit=settings.stream_credits,
+                idle_s=settings.stream_idle_s,
+                limit=settings.stream_limit,
+            )
+        )
+    )
     app.include_router(open_inference_router(protocol, pipeline, settings.body_timeout_s))
     app.include_router(state_router(models, metrics))
     app.include_router(page_router())
-    app.add_middleware(Envelope, metrics=metrics, release=pipeline.release)
+    app.add_middleware(envelope)
     answer_errors(app, metrics)
     _describe(app)
     return app
@@ -113,7 +166,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
 
 @contextlib.asynccontextmanager
 async def _grpc(
-    settings: Settings, protocol: OpenInference, on_failure: Callable[[BaseException], None]
+    settings: Settings, protocol: OpenInference, log: RequestLog, on_failure: Callable[[BaseException], None]
 ) -> AsyncIterator[int | None]:
     """Serve gRPC meanwhile, if that is switched on; gives the port that it listens on."""
     if settings.grpc_port is None:
@@ -122,7 +175,7 @@ async def _grpc(
     try:
         from service.oip.rpc import RpcServer  # noqa: PLC0415 - only who switches it on needs to have it
 
-        server = await RpcServer.start(protocol, settings.host, settings.grpc_port)
+        server = await RpcServer.start(protocol, log, settings.host, settings.grpc_port)
     except ImportError as error:
         on_failure(StartFailed(f"expected gRPC for --grpc-port, but {error}; install robomask[serve,grpc]"))
         yield None

@@ -3,71 +3,108 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
+
+from starlette.requests import ClientDisconnect
 
 from service.errors import BodySlow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from types import TracebackType
 
-    from starlette.requests import Request
+    from starlette.types import Receive
 
     from service.pipeline import Call, Pipeline
 
 _LOOK_AFTER_S: Final = 0.02
 
-__all__ = ["cancelled_with_client", "read_body"]
+__all__ = ["CancelledWithClient", "read_body"]
 
 
-async def read_body(request: Request, pipeline: Pipeline, call: Call, timeout_s: float) -> bytes:
+async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipeline, call: Call, limit_s: float) -> bytes:
     """The whole body, however it is transferred.
 
     Its bytes are held by the call, and are refused as soon as it is clear that they are too many: before the first if
     the client announces them.
 
+    Args:
+        receive: Gives the body's pieces.
+        announced: The request's content length, if it has one.
+        pipeline: Knows the limits.
+        call: What holds the bytes.
+        limit_s: Seconds that it may take.
+
     Raises:
         TooLarge: More bytes than a body may have.
         Busy: More bytes than all requests together may hold.
         BodySlow: It took too long.
+        ClientDisconnect: The client hung up.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit():
+    if announced is not None and announced.isdigit():
         pipeline.limits.check_bytes(int(announced))
-    pieces: list[bytes] = []
-    count = 0
+    piece, more = await _piece(receive, pipeline, call, count=0, left_s=limit_s, limit_s=limit_s)
+    if not more:  # a small body comes at once
+        return piece
+    pieces = [piece]
+    count = len(piece)
+    ends_s = asyncio.get_running_loop().time() + limit_s
+    while more:
+        left_s = ends_s - asyncio.get_running_loop().time()
+        piece, more = await _piece(receive, pipeline, call, count=count, left_s=left_s, limit_s=limit_s)
+        count += len(piece)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _piece(
+    receive: Receive, pipeline: Pipeline, call: Call, *, count: int, left_s: float, limit_s: float
+) -> tuple[bytes, bool]:
+    """The next piece of a body of which so many bytes have come, and whether there is more."""
     try:
-        async with asyncio.timeout(timeout_s):
-            async for piece in request.stream():
-                count += len(piece)
-                pipeline.limits.check_bytes(count)
-                pipeline.reserve(call, len(piece))
-                pieces.append(piece)
+        async with asyncio.timeout(left_s):
+            message = await receive()
     except TimeoutError as error:
-        raise BodySlow(f"expected the whole body within {timeout_s:g} s, got {count} bytes of it; send less") from error
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        raise BodySlow(f"expected the whole body within {limit_s:g} s, got {count} bytes of it; send less") from error
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    piece: bytes = message.get("body", b"")
+    pipeline.limits.check_bytes(count + len(piece))
+    pipeline.reserve(call, len(piece))
+    return piece, message.get("more_body", False)
 
 
-@contextlib.asynccontextmanager
-async def cancelled_with_client(request: Request, call: Call) -> AsyncIterator[None]:
-    """Cancel what is inside when the client hangs up; the body has to be read before.
+class CancelledWithClient:
+    """Cancels what is inside when the client hangs up; the body has to be read before.
 
     Nobody looks in the first milliseconds: most requests are answered by then.
     """
-    handler = asyncio.current_task()
-    watchers: list[asyncio.Task[None]] = []
 
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
+    __slots__ = ("_call", "_handler", "_receive", "_timer", "_watcher")
+
+    def __init__(self, receive: Receive, call: Call) -> None:
+        self._receive = receive
+        self._call = call
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._handler = asyncio.current_task(loop)
+        self._timer = loop.call_later(_LOOK_AFTER_S, self._look)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _look(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        call.abandoned = True
-        if handler is not None:
-            handler.cancel()
-
-    timer = asyncio.get_running_loop().call_later(_LOOK_AFTER_S, lambda: watchers.append(asyncio.create_task(watch())))
-    try:
-        yield
-    finally:
-        timer.cancel()
-        for watcher in watchers:
-            watcher.cancel()
+        self._call.abandoned = True
+        if self._handler is not None:
+            self._handler.cancel()

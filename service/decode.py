@@ -197,5 +197,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     """Any mode -> RGB; transparency is ignored."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip at 255
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "RGB":
+        return image
     image.info.pop("transparency", None)
     return image.convert("RGB")

@@ -8,6 +8,7 @@
     │   ├── FrameUndecodable           a frame that is no picture, or half of one
     │   ├── TooLarge                   bytes, pixels or frames beyond a limit
     │   ├── MediaTypeUnsupported       a form of request that is not read here
+    │   ├── StreamIdle                 nothing came on a stream for a long time
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
     │   ├── TensorInvalid              a tensor that is not the model's: name, type, shape or data
@@ -18,7 +19,10 @@
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
     │   └── NotReady                   no model answers yet, or none does any more
-    ├── DeadlineExceeded           the answer would come too late
+    ├── Stale                      the frame is not worth an answer any more
+    │   ├── DeadlineMissed             it cannot be answered within the client's budget
+    │   ├── FrameTooOld                it was taken too long ago
+    │   └── Superseded                 a newer frame of its stream has come
     ├── ModelFault                 the model failed on valid input
     └── StartFailed                the service cannot start; never an answer
         └── ProviderMissing            the device that was asked for is not there
@@ -39,7 +43,8 @@ __all__ = [
     "BodyMissing",
     "BodySlow",
     "Busy",
-    "DeadlineExceeded",
+    "DeadlineMissed",
+    "FrameTooOld",
     "FrameUndecodable",
     "MediaTypeUnsupported",
     "ModelFault",
@@ -50,7 +55,10 @@ __all__ = [
     "ParameterInvalid",
     "ProviderMissing",
     "RobomaskError",
+    "Stale",
     "StartFailed",
+    "StreamIdle",
+    "Superseded",
     "TensorInvalid",
     "TooLarge",
     "Unavailable",
@@ -101,6 +109,13 @@ class BodySlow(BadRequest):
 
     code = "body-slow"
     title = "Body too slow"
+
+
+class StreamIdle(BadRequest):
+    """Nothing came on a stream for a long time."""
+
+    code = "stream-idle"
+    title = "Stream idle"
 
 
 class FrameUndecodable(BadRequest):
@@ -201,11 +216,29 @@ class NotReady(Unavailable):
     title = "Not ready"
 
 
-class DeadlineExceeded(RobomaskError):
-    """The answer would come later than the client wants it."""
+class Stale(RobomaskError):
+    """The frame is not worth an answer any more."""
 
-    code = "deadline-exceeded"
-    title = "Deadline exceeded"
+
+class DeadlineMissed(Stale):
+    """It cannot be answered within the budget that came with it, or could not."""
+
+    code = "deadline-missed"
+    title = "Deadline missed"
+
+
+class FrameTooOld(Stale):
+    """It was taken too long ago, or would have been by the time of its answer."""
+
+    code = "frame-too-old"
+    title = "Frame too old"
+
+
+class Superseded(Stale):
+    """A newer frame of its stream has come."""
+
+    code = "superseded"
+    title = "Superseded by a newer frame"
 
 
 class ModelFault(RobomaskError):

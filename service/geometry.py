@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from service.decode import Picture
 
-__all__ = ["Fit", "Window", "restore", "shrink", "visible_cells", "window_of"]
+__all__ = ["Fit", "Window", "restore", "restore_mask", "shrink", "visible_cells", "window_of"]
 
 Fit = Literal["stretch", "pad", "crop"]
 
@@ -119,6 +119,56 @@ def restore(probability: NDArray[np.float32], width: int, height: int, fit: Fit)
     whole = np.zeros((height, width), np.float32, order="F")
     whole[part.top : part.top + part.height, part.left : part.left + part.width] = inside
     return whole
+
+
+def restore_mask(
+    probability: NDArray[np.float32], threshold: float, width: int, height: int, fit: Fit, *, columns_first: bool
+) -> NDArray[np.uint8]:
+    """What `restore` gives, decided: 1 where it reaches the threshold (more than 0), else 0: uint8 [height,width].
+
+    Only the rectangle is resampled outside of which nothing can reach it: what is interpolated or averaged lies between
+    the cells that it is made of. Most frames are mostly not robot.
+
+    Args:
+        probability: The model's, [64,64].
+        threshold: More than 0.
+        width: Of the frame.
+        height: Of the frame.
+        fit: How the frame became the model's.
+        columns_first: Whether the result is column-major.
+    """
+    reach = probability >= threshold
+    if (width, height) == (FRAME_SIZE, FRAME_SIZE):
+        return reach.view(np.uint8)
+    mask = np.zeros((height, width), np.uint8, order="F" if columns_first else "C")
+    rows, columns = np.flatnonzero(reach.any(axis=1)), np.flatnonzero(reach.any(axis=0))
+    if not rows.size:
+        return mask
+    window = window_of(width, height, fit)
+    seen = window.visible(width, height)
+    across = (int(columns[0]), int(columns[-1]))
+    down = (int(rows[0]), int(rows[-1]))
+    left, right = _pixels(across, (window.left, window.width), (seen.left, seen.width))
+    top, bottom = _pixels(down, (window.top, window.height), (seen.top, seen.height))
+    part = Window(left, top, right - left, bottom - top)
+    box = window.cells(part)
+    if columns_first:
+        inside = _resample(probability, part.width, part.height, box)
+    else:
+        inside = _resample(probability.T, part.height, part.width, (box[1], box[0], box[3], box[2])).T
+    np.greater_equal(inside, threshold, out=mask[top:bottom, left:right].view(np.bool_))
+    return mask
+
+
+def _pixels(cells: tuple[int, int], window: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:
+    """The pixels, first and past the last, that some cells, from first to last, may have a part in.
+
+    Along one side: where the window starts and its size, where what is seen of the frame starts and its size.
+    """
+    pixels_per_cell = window[1] / FRAME_SIZE
+    low = math.floor(window[0] + (cells[0] - 1) * pixels_per_cell) - 1
+    high = math.ceil(window[0] + (cells[1] + 2) * pixels_per_cell) + 1
+    return max(seen[0], low), min(seen[0] + seen[1], high)
 
 
 def _resample(

@@ -2,59 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations of its endpoints
-from starlette.responses import Response
 
 from service.answers import accepted
-from service.body import cancelled_with_client, read_body
-from service.errors import RobomaskError, Unavailable
-from service.middleware import call_of
+from service.body import CancelledWithClient, read_body
+from service.errors import RobomaskError
+from service.freshness import read_freshness
+from service.middleware import call_in, call_of
 from service.openapi import SEGMENT, SEGMENT_ANSWERS
 from service.problems import framework_problem, problem
-from service.query import read_query
+from service.query import parse_query
 from service.requests import check_media_type
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.exceptions import HTTPException
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
 
     from service.metrics import Metrics
     from service.models import Models
-    from service.pipeline import Pipeline
+    from service.pipeline import Call, Pipeline
 
-__all__ = ["answer_errors", "segment_router"]
+__all__ = ["Segment", "answer_errors", "notes", "segment_router"]
+
+_CONTENT_TYPE: Final = b"content-type"
+_SHORT: Final = 256
+
+_accepted_short = lru_cache(maxsize=256)(accepted)
 
 
-def segment_router(pipeline: Pipeline, models: Models, body_timeout_s: float) -> APIRouter:
-    """The route that segments frames."""
+class Segment:
+    """The ASGI application behind `POST /segment`.
+
+    It stands in front of the framework, which takes as long for a request as all that is done here; the framework knows
+    the route by its description only.
+    """
+
+    def __init__(self, pipeline: Pipeline, models: Models, metrics: Metrics, body_timeout_s: float) -> None:
+        self._pipeline = pipeline
+        self._models = models
+        self._metrics = metrics
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, with masks or with a problem."""
+        call = call_in(scope)
+        try:
+            await self._answer(scope, receive, send, call)
+        except RobomaskError as error:
+            call.problem = error.code
+            self._metrics.count_failure(error)
+            response = problem(error, call.request_id)
+            response.raw_headers += notes(call)
+            await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a header that comes twice the first counts
+        content_type = _text(headers, _CONTENT_TYPE)
+        query = parse_query(scope["query_string"])
+        accept = _text(headers, b"accept")
+        forms = accepted(accept) if accept is not None and len(accept) > _SHORT else _accepted_short(accept)
+        check_media_type(content_type, _text(headers, b"content-encoding"), query)
+        call.slot = slot = self._models.slot(query.model, query.version)
+        call.freshness = read_freshness(headers, call.arrived_s, time.time)
+        self._pipeline.check(slot, forms[0], call)
+        length = headers.get(b"content-length")
+        body = await read_body(receive, length, self._pipeline, call, self._body_timeout_s)
+        with CancelledWithClient(receive, call):
+            form, answer = await self._pipeline.segment(slot, body, content_type, query=query, forms=forms, call=call)
+        head = [
+            (_CONTENT_TYPE, form.encode()),
+            (b"content-length", b"%d" % len(answer.content)),
+            (b"vary", b"Accept"),
+            *notes(call),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": answer.content})
+
+
+def segment_router() -> APIRouter:
+    """The route as the framework's description has it; `Segment` answers before a request gets there."""
     router = APIRouter()
 
     @router.post("/segment", openapi_extra=SEGMENT, responses=SEGMENT_ANSWERS, tags=["frames"])
-    async def segment(request: Request) -> Response:
+    async def describe_segment(request: Request) -> None:
         """Tell robot from everything else, in one frame or many."""
-        call = call_of(request)
-        headers = request.headers
-        content_type = headers.get("content-type")
-        query = read_query(request.query_params.multi_items())
-        forms = accepted(headers.get("accept"))
-        check_media_type(content_type, headers.get("content-encoding"), query)
-        slot = models.slot(query.model, query.version)
-        call.version = slot.note.version
-        body = await read_body(request, pipeline, call, body_timeout_s)
-        async with cancelled_with_client(request, call):
-            form, answer = await pipeline.segment(slot, body, content_type, query=query, forms=forms, call=call)
-        timings = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in call.stages_s.items())
-        note = {
-            "X-Model-Name": slot.note.name,
-            "X-Model-Version": str(slot.note.version),
-            "X-Model-Sha256": slot.note.sha256,
-            "Server-Timing": timings,
-            "Vary": "Accept",
-        }
-        return Response(answer.content, headers=note, media_type=form)
+        raise RobomaskError(f"expected {request.url.path} to be answered in front of the framework")
 
     return router
 
@@ -66,8 +105,7 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
     async def on_error(request: Request, error: RobomaskError) -> Response:
         call = call_of(request)
         call.problem = error.code
-        if isinstance(error, Unavailable):
-            metrics.shed.labels(error.reason).inc()
+        metrics.count_failure(error)
         return problem(error, call.request_id)
 
     @app.exception_handler(404)
@@ -77,3 +115,29 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
         call.problem = "no-route"
         allow = (error.headers or {}).get("Allow")
         return framework_problem(error.status_code, request.method, request.url.path, allow, call.request_id)
+
+
+def notes(call: Call) -> list[tuple[bytes, bytes]]:
+    """Which model was asked and how long every stage took, as far as either is known."""
+    timings = ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in call.stages_s.items()])
+    told: list[tuple[bytes, bytes]] = []
+    if call.slot is not None:
+        note = call.slot.note
+        told += _model_notes(note.name, note.version, note.sha256)
+    if timings:
+        told.append((b"server-timing", timings.encode()))
+    return told
+
+
+@lru_cache(maxsize=16)
+def _model_notes(name: str, version: int, sha256: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-model-name", name.encode()),
+        (b"x-model-version", str(version).encode()),
+        (b"x-model-sha256", sha256.encode()),
+    )
+
+
+def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+import time
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-__all__ = ["configure", "fields"]
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from service.pipeline import Call
+
+__all__ = ["RequestLog", "configure", "fields"]
+
+_REQUESTS: Final = "service.request"
+_LOOK_EVERY_S: Final = 0.2
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -24,6 +34,87 @@ def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("python_multipart", "PIL"):  # a client's mistakes are told to the client
         logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+class RequestLog:
+    """One line a request, in the form of all others, at the cost of putting it together: a thread writes what gathered.
+
+    Lines are written only if the logger `service.request` is enabled for their level.
+
+    Args:
+        form: Form of the lines.
+        stream: Where they go; None for standard error.
+    """
+
+    def __init__(self, form: Literal["auto", "json", "text"], stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._as_text = form == "text" or (form == "auto" and self._stream.isatty())
+        self._logger = logging.getLogger(_REQUESTS)
+        self._lines: list[str] = []
+        self._some = threading.Event()
+        self._closed = False
+        self._writer: threading.Thread | None = None
+        self._second = -1
+        self._stamp = ""
+
+    def enabled(self, level: int) -> bool:
+        """Whether lines of this level are wanted."""
+        return self._logger.isEnabledFor(level)
+
+    def add(self, level: int, call: Call, method: str, route: str, status: int) -> None:
+        """Add a line. None of what it says needs escaping: every text in it is from a set of ours."""
+        now_s = time.time()
+        name = logging.getLevelName(level)
+        times = [*call.stages_s.items(), ("total", time.perf_counter() - call.arrived_s)]
+        if self._as_text:
+            end = "".join([f" {stage}_ms={seconds * 1000:.2f}" for stage, seconds in times])
+            problem = "" if call.problem is None else f" problem={call.problem}"
+            model = "" if call.slot is None else f" version={call.slot.note.version} frames={call.frames}"
+            line = (
+                f"{self._time(now_s)} {name:<7} request request_id={call.request_id} method={method} route={route} "
+                f"status={status}{problem}{model}{end}\n"
+            )
+        else:
+            end = "".join([f', "{stage}_ms": {seconds * 1000:.2f}' for stage, seconds in times])
+            problem = "" if call.problem is None else f', "problem": "{call.problem}"'
+            model = "" if call.slot is None else f', "version": {call.slot.note.version}, "frames": {call.frames}'
+            line = (
+                f'{{"time": "{self._time(now_s)}", "level": "{name.lower()}", "logger": "{_REQUESTS}", '
+                f'"message": "request", "request_id": "{call.request_id}", "method": "{method}", "route": "{route}", '
+                f'"status": {status}{problem}{model}{end}}}\n'
+            )
+        self._lines.append(line)
+        if not self._some.is_set():
+            self._some.set()
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_on, name="robomask-request-log", daemon=True)
+                self._writer.start()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._closed = True
+        self._some.set()
+        if self._writer is not None:
+            self._writer.join()
+
+    def _write_on(self) -> None:
+        while not self._closed:
+            self._some.wait()
+            if not self._closed:
+                time.sleep(_LOOK_EVERY_S)
+            self._some.clear()
+            lines, self._lines = self._lines, []
+            self._stream.write("".join(lines))
+            self._stream.flush()
+
+    def _time(self, now_s: float) -> str:
+        """The time as other lines have it; the whole seconds are put together once a second."""
+        second = int(now_s)
+        if second != self._second:
+            form, zone = ("%H:%M:%S", None) if self._as_text else ("%Y-%m-%dT%H:%M:%S", UTC)
+            self._stamp = datetime.fromtimestamp(second, UTC).astimezone(zone).strftime(form)
+            self._second = second
+        return self._stamp if self._as_text else f"{self._stamp}.{int((now_s - second) * 1000):03d}+00:00"
 
 
 class _Json(logging.Formatter):

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Gauge
+
+from service import errors
+from service.tallies import Counter, Histogram
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from service.contract import Bundle
     from service.engine import Engine
 
@@ -55,6 +60,22 @@ class Metrics:
         self.shed = Counter(
             "robomask_shed", "Requests refused because the service could not take them.", ["reason"], registry=registry
         )
+        self.frame_age = Histogram(
+            "robomask_frame_age_seconds",
+            "Age of a frame when its answer was ready, for frames that came with their capture time.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.deadline_missed = Counter(
+            "robomask_deadline_missed",
+            "Requests with a deadline or a greatest age that were refused for it or answered late.",
+            registry=registry,
+        )
+        self.superseded = Counter(
+            "robomask_superseded",
+            "Requests given up because a newer frame of their stream had come.",
+            registry=registry,
+        )
         self.model_info = Gauge(
             "robomask_model_info",
             "1 for the model in service.",
@@ -72,6 +93,19 @@ class Metrics:
         self.mask_confidence = Histogram(
             "robomask_mask_confidence", "Confidence of a mask.", buckets=_RATIOS, registry=registry
         )
+
+        for stage in STAGES:  # so that every stage is there before the first request
+            self.stages.labels(stage)
+
+    def count_failure(self, error: errors.RobomaskError) -> None:
+        """Count a request that ended in an error, once, where it is answered."""
+        if isinstance(error, errors.Unavailable):
+            self.shed.labels(error.reason).inc()
+        elif isinstance(error, errors.Superseded):
+            self.superseded.inc()
+        elif isinstance(error, errors.Stale):
+            self.deadline_missed.inc()
+            self.shed.labels("deadline").inc()
 
     def serves(self, bundle: Bundle, engine: Engine, load_s: float) -> None:
         """Say which model is in service."""

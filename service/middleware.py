@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
-import time
-import uuid
+import secrets
 from typing import TYPE_CHECKING, Final
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from service.errors import RobomaskError
@@ -21,35 +20,56 @@ from service.problems import problem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from service.logs import RequestLog
     from service.metrics import Metrics
 
-__all__ = ["Envelope", "call_of", "choose_request_id", "new_request_id"]
+__all__ = ["Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
 
 _log = logging.getLogger("service.request")
 
 _KEY: Final = "robomask.call"
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _CLIENT_GONE: Final = 499
 
 
-def call_of(request: Request) -> Call:
+def call_of(request: HTTPConnection) -> Call:
     """What is known of this request."""
-    call: Call = request.scope[_KEY]
+    return call_in(request.scope)
+
+
+def call_in(scope: Scope) -> Call:
+    """What is known of the request of this scope."""
+    call: Call = scope[_KEY]
     return call
+
+
+class _RequestIds:
+    """Ids that no other process and no other request has: 64 random bits and a count."""
+
+    def __init__(self) -> None:
+        self._start = secrets.token_hex(8)
+        self._count = itertools.count(secrets.randbits(32))
+
+    def next(self) -> str:
+        """One more."""
+        return f"{self._start}{next(self._count):016x}"
+
+
+_ids = _RequestIds()
 
 
 def new_request_id() -> str:
     """An id for a request that brought none."""
-    return uuid.uuid4().hex
+    return _ids.next()
 
 
-def choose_request_id(brought: str) -> str:
+def choose_request_id(brought: bytes) -> str:
     """The id that a request brought if it is a sane one, or else a new one."""
-    return brought if _SANE_ID.fullmatch(brought) else new_request_id()
+    return brought.decode("ascii") if _SANE_ID.fullmatch(brought) else new_request_id()
 
 
 class Envelope:
@@ -57,30 +77,47 @@ class Envelope:
 
     Args:
         app: What it surrounds.
+        route: The route that `app` answers; None if it finds that out itself.
         metrics: Where requests are counted.
+        log: Where requests are noted.
         release: Called with a request's `Call` when its answer has been sent.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, release: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        route: str | None = None,
+        metrics: Metrics,
+        log: RequestLog,
+        release: Callable[[Call], None],
+    ) -> None:
         self._app = app
+        self._route = route
         self._metrics = metrics
+        self._log = log
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
-        call = Call(choose_request_id(Headers(scope=scope).get("x-request-id", "")))
+        call = Call(_request_id(scope))
         scope[_KEY] = call
+        if scope["type"] != "http":
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._release(call)
+            return
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = call.request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", call.request_id.encode())]
             await send(message)
 
         try:
@@ -102,23 +139,21 @@ class Envelope:
             await problem(unforeseen, call.request_id)(scope, receive, send_with_id)
         finally:
             self._release(call)
-            self._account(scope, call, status, time.perf_counter() - started)
+            found = getattr(scope.get("route"), "path", "other")
+            route = found if self._route is None else self._route
+            self._account(route, scope["method"], call, status)
 
-    def _account(self, scope: Scope, call: Call, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in METHODS else "other"
+    def _account(self, route: str, method: str, call: Call, status: int) -> None:
+        method = method if method in METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         level = logging.DEBUG if route in _PROBES else logging.INFO
-        if _log.isEnabledFor(level):
-            note = fields(
-                request_id=call.request_id,
-                method=method,
-                route=route,
-                status=status,
-                problem=call.problem,
-                version=call.version,
-                frames=call.frames or None,
-                **{f"{stage}_ms": round(taken * 1000, 2) for stage, taken in call.stages_s.items()},
-                total_ms=round(seconds * 1000, 2),
-            )
-            _log.log(level, "request", extra=note)
+        if self._log.enabled(level):
+            self._log.add(level, call, method, route, status)
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's id if it is sane, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return choose_request_id(value)
+    return new_request_id()

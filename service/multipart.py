@@ -5,7 +5,7 @@ Source: RFC 7578; the parsing itself is python-multipart's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,11 +15,25 @@ from service.errors import BodyMalformed, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["read_multipart"]
+__all__ = ["Part", "read_multipart"]
+
+_LONGEST_NAME: Final = 255
 
 
-def read_multipart(body: bytes, content_type: str, check_count: Callable[[int], None]) -> list[bytes]:
-    """The content of every part, in order; each has to be named `frame`.
+class Part(NamedTuple):
+    """A frame among several.
+
+    Attributes:
+        content: The encoded picture.
+        name: The part's file name, cut if it is long; to tell cameras apart.
+    """
+
+    content: bytes
+    name: str | None
+
+
+def read_multipart(body: bytes, content_type: str, check_count: Callable[[int], None]) -> list[Part]:
+    """Every part, in order; each has to be named `frame`.
 
     Args:
         body: The whole body.
@@ -64,7 +78,7 @@ class _Parts:
     """Collects what the parser reports."""
 
     def __init__(self, check_count: Callable[[int], None]) -> None:
-        self.contents: list[bytes] = []
+        self.contents: list[Part] = []
         self.finished = False
         self._check_count = check_count
         self._pieces: list[bytes] = []
@@ -90,10 +104,12 @@ class _Parts:
         self._pieces.append(data[start:end])
 
     def end(self) -> None:
-        name = parse_options_header(self._disposition)[1].get(b"name", b"").decode("utf-8", "replace")
+        options = parse_options_header(self._disposition)[1]
+        name = options.get(b"name", b"").decode("utf-8", "replace")
         if name != "frame":
             raise BodyMalformed(f"expected every part to be named 'frame', got {quoted(name)}: curl -F frame=@x.png")
-        self.contents.append(b"".join(self._pieces))
+        file_name = options.get(b"filename", b"").decode("utf-8", "replace")[:_LONGEST_NAME]
+        self.contents.append(Part(b"".join(self._pieces), file_name or None))
 
     def finish(self) -> None:
         self.finished = True

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
 from service import answers, requests
-from service.answers import Answer, Form, Result, choose, size_bound, write
-from service.errors import BadRequest, Busy, RobomaskError, Unavailable
+from service.answers import FORMS, Answer, Form, Result, choose, size_bound, write
+from service.errors import BadRequest, Busy, RobomaskError, Stale, Superseded, Unavailable
+from service.freshness import Freshness
 from service.requests import Frame, read_frames
 
 if TYPE_CHECKING:
@@ -25,9 +27,17 @@ if TYPE_CHECKING:
     from service.query import Query
     from service.scheduler import Scheduler
 
-__all__ = ["Call", "Pipeline"]
+__all__ = ["Call", "Pipeline", "outcome_of"]
 
 _T = TypeVar("_T")
+
+_OUTCOMES: Final[dict[type[RobomaskError], str]] = {
+    BadRequest: "refused",
+    Unavailable: "shed",
+    Superseded: "superseded",
+    Stale: "late",
+    RobomaskError: "failed",
+}
 
 
 @dataclass(slots=True)
@@ -39,7 +49,9 @@ class Call:
         stages_s: Seconds spent in each stage so far.
         frames: Frames decoded.
         held_bytes: Bytes of the memory budget that it holds.
-        version: The model's version that answers it.
+        slot: The model that answers it.
+        arrived_s: When its head had come, in seconds of `time.perf_counter`.
+        freshness: How long its answer is wanted; by default it may take its time.
         problem: Code of the error that ended it.
         abandoned: Whether the client has hung up.
     """
@@ -48,7 +60,9 @@ class Call:
     stages_s: dict[str, float] = field(default_factory=dict)
     frames: int = 0
     held_bytes: int = 0
-    version: int | None = None
+    slot: Slot | None = None
+    arrived_s: float = field(default_factory=time.perf_counter)
+    freshness: Freshness = Freshness()  # noqa: RUF009 - it cannot change
     problem: str | None = None
     abandoned: bool = False
 
@@ -81,6 +95,8 @@ class Pipeline:
         self._metrics = metrics
         self._decode_limit = decode_limit
         self._decoding = 0
+        self._least_decode = _Mean()
+        self._encode = {form: _Mean() for form in FORMS}
         self.limits = limits
 
     async def segment(
@@ -91,36 +107,75 @@ class Pipeline:
         Raises:
             BadRequest: The frames cannot be read, or no accepted form can hold their answer.
             Unavailable: There is no room for them now.
+            Stale: The answer would be late, or a newer frame of the stream has come.
             ModelFault: The model failed.
         """
         try:
-            frames = await self._decode(body, content_type, query, call)
-            call.frames = len(frames)
-            form = choose(forms, frames, query)
-            self.reserve(call, size_bound(form, frames, query))
-            outcome = await self._scheduler.submit(
-                slot.engine, np.stack([frame.pixels for frame in frames]), latents=query.latents
-            )
-            self._took(call, "queue", outcome.queue_s)
-            self._took(call, "infer", outcome.infer_s)
-            result = Result(
-                frames=frames,
-                prediction=outcome.prediction,
-                threshold=slot.manifest.threshold if query.threshold is None else query.threshold,
-                query=query,
-                model=slot.note,
-                timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
-            )
-            quick = answers.is_quick(form, frames, query)
-            answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
+            return await self._segment(slot, body, content_type, query=query, forms=forms, call=call)
         except BaseException as error:
-            self._metrics.frames.labels(_outcome(error)).inc(call.frames or 1)
+            self._metrics.frames.labels(outcome_of(error)).inc(call.frames or 1)
             raise
-        self._metrics.frames.labels("ok").inc(len(frames))
-        for ratio, confidence in zip(answer.area_ratios, answer.confidences, strict=True):
-            self._metrics.mask_area_ratio.observe(ratio)
-            self._metrics.mask_confidence.observe(confidence)
+
+    def check(self, slot: Slot, form: Form, call: Call) -> None:
+        """Say no to a request whose body has not been read yet, if it could not be answered as it should.
+
+        Under overload most requests are refused: what their refusal costs is lost to those that are answered.
+
+        Raises:
+            Unavailable: There is no room, or too long a wait for the model.
+            Stale: The answer would come too late.
+        """
+        try:
+            self._scheduler.check(slot.engine, call.freshness, self._least_decode.s + self._encode[form].s)
+        except RobomaskError as error:
+            self._metrics.frames.labels(outcome_of(error)).inc()
+            raise
+
+    async def _segment(
+        self, slot: Slot, body: bytes, content_type: str | None, *, query: Query, forms: Sequence[Form], call: Call
+    ) -> tuple[Form, Answer]:
+        frames = await self._decode(body, content_type, query, call)
+        call.frames = len(frames)
+        form = choose(forms, frames, query)
+        self.reserve(call, size_bound(form, frames, query))
+        freshness = call.freshness
+        outcome = await self._scheduler.submit(
+            slot.engine,
+            frames[0].pixels[np.newaxis] if len(frames) == 1 else np.stack([frame.pixels for frame in frames]),
+            latents=query.latents,
+            freshness=freshness,
+            allow_s=self._encode[form].s,
+        )
+        self._took(call, "queue", outcome.queue_s)
+        self._took(call, "infer", outcome.infer_s)
+        result = Result(
+            frames=frames,
+            prediction=outcome.prediction,
+            threshold=slot.manifest.threshold if query.threshold is None else query.threshold,
+            query=query,
+            model=slot.note,
+            timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
+            captured_s=freshness.captured_s,
+        )
+        quick = answers.is_quick(frames, query)
+        answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
+        self._encode[form].add(call.stages_s["encode"])
+        self._count(answer, freshness)
         return form, answer
+
+    def _count(self, answer: Answer, freshness: Freshness) -> None:
+        metrics = self._metrics
+        metrics.frames.labels("ok").inc(len(answer.confidences))
+        for ratio, confidence in zip(answer.area_ratios, answer.confidences, strict=True):
+            metrics.mask_area_ratio.observe(ratio)
+            metrics.mask_confidence.observe(confidence)
+        if freshness.captured_s is not None or freshness.due_s < math.inf:
+            now_s = time.perf_counter()
+            if now_s > freshness.due_s:
+                metrics.deadline_missed.inc()
+            age_s = freshness.age_s(now_s)
+            if age_s is not None:
+                metrics.frame_age.observe(age_s)
 
     async def _decode(self, body: bytes, content_type: str | None, query: Query, call: Call) -> list[Frame]:
         """Decode, unless so many requests wait for a codec thread already that this one would only be late."""
@@ -133,7 +188,9 @@ class Pipeline:
         try:
             quick = requests.is_quick(body, content_type)
             work = functools.partial(read_frames, body, content_type, query, self.limits)
-            return await self._timed(call, "decode", work, here=quick)
+            frames = await self._timed(call, "decode", work, here=quick)
+            self._least_decode.add_least(call.stages_s["decode"])
+            return frames
         finally:
             self._decoding -= 1
 
@@ -163,10 +220,24 @@ class Pipeline:
         self._metrics.stages.labels(stage).observe(seconds)
 
 
-def _outcome(error: BaseException) -> str:
+class _Mean:
+    """What a stage takes lately, in seconds: a running mean, or a running least."""
+
+    __slots__ = ("s",)
+
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.s += 0.1 * (seconds - self.s)
+
+    def add_least(self, seconds: float) -> None:
+        self.s = min(seconds, self.s + 0.01 * (seconds - self.s)) if self.s else seconds
+
+
+def outcome_of(error: BaseException) -> str:
     """What became of the frames of a request that failed; a metric's label."""
-    if isinstance(error, BadRequest):
-        return "refused"
-    if isinstance(error, Unavailable):
-        return "shed"
-    return "failed" if isinstance(error, RobomaskError) else "abandoned"
+    for kind, outcome in _OUTCOMES.items():
+        if isinstance(error, kind):
+            return outcome
+    return "abandoned"

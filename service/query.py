@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
+from urllib.parse import parse_qsl
 
 from service.errors import ParameterInvalid, quoted
 from service.geometry import Fit
@@ -12,9 +14,12 @@ from service.geometry import Fit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["PARAMETERS", "Query", "Size", "read_query"]
+__all__ = ["PARAMETERS", "LatentsType", "Query", "Size", "parse_query", "read_query"]
 
 Size = Literal["input", "model"]
+LatentsType = Literal["float32", "float16"]
+
+_SHORT: Final = 256
 
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -26,6 +31,7 @@ class Query:
     Attributes:
         threshold: From which probability a pixel is robot; None for the bundle's own.
         latents: Whether to answer with latents.
+        latents_dtype: In which type of number.
         probability: Whether to answer with probabilities.
         size: Masks at the frame's size or at the model's 64x64.
         fit: How a frame becomes 64x64.
@@ -37,6 +43,7 @@ class Query:
 
     threshold: float | None = None
     latents: bool = False
+    latents_dtype: LatentsType = "float32"
     probability: bool = False
     size: Size = "input"
     fit: Fit = "stretch"
@@ -47,6 +54,24 @@ class Query:
 
 
 PARAMETERS: Final = tuple(Query.__dataclass_fields__)
+
+
+def parse_query(query_string: bytes) -> Query:
+    """Read a query string as it came; short ones, which is what cameras repeat, are remembered.
+
+    Raises:
+        ParameterInvalid: A parameter is unknown, comes twice, or is out of its range.
+    """
+    if not query_string:
+        return Query()
+    return _parse_short(query_string) if len(query_string) <= _SHORT else _parse(query_string)
+
+
+def _parse(query_string: bytes) -> Query:
+    return read_query(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+
+
+_parse_short = lru_cache(maxsize=512)(_parse)
 
 
 def read_query(items: Iterable[tuple[str, str]]) -> Query:
@@ -65,9 +90,12 @@ def read_query(items: Iterable[tuple[str, str]]) -> Query:
         if count > 1:
             raise ParameterInvalid(f"expected {name} once, got it {count} times")
     given = dict(pairs)
+    if "latents_dtype" in given and given.get("latents") != "true":
+        raise ParameterInvalid("expected latents_dtype only beside latents=true, got it alone; add latents=true")
     return Query(
         threshold=_ratio(given, "threshold"),
         latents=_flag(given, "latents"),
+        latents_dtype=_one_of(given, "latents_dtype", get_args(LatentsType), "float32"),
         probability=_flag(given, "probability"),
         size=_one_of(given, "size", get_args(Size), "input"),
         fit=_one_of(given, "fit", get_args(Fit), "stretch"),

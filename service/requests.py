@@ -15,7 +15,7 @@ from service.decode import Picture, decode, format_of
 from service.errors import BodyMalformed, BodyMissing, MediaTypeUnsupported, ParameterInvalid, quoted
 from service.geometry import Fit, shrink
 from service.limits import Limits, PixelMeter
-from service.multipart import read_multipart
+from service.multipart import Part, read_multipart
 from service.npy import MAGIC, read_npy
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ class Frame(NamedTuple):
         pixels: uint8 [64,64,3] RGB.
         width: Width in pixels before it was shrunk.
         height: Height in pixels before it was shrunk.
+        name: What the client calls it, to be told in the answer.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    name: str | None = None
 
 
 def check_media_type(content_type: str | None, content_encoding: str | None, query: Query) -> None:
@@ -108,10 +110,11 @@ def read_frames(body: bytes, content_type: str | None, query: Query, limits: Lim
     if media_type == RAW:
         return [_from_raw(body, query, meter)]
     if media_type == JSON:
-        return _from_pictures(_unpack_json(body, limits), query.fit, meter)
+        pictures = [Part(content, None) for content in _unpack_json(body, limits)]
+        return _from_pictures(pictures, query.fit, meter)
     if media_type == MULTIPART:
         return _from_pictures(read_multipart(body, content_type or "", limits.check_frames), query.fit, meter)
-    return _from_pictures([body], query.fit, meter)
+    return _from_pictures([Part(body, None)], query.fit, meter)
 
 
 def is_quick(body: bytes, content_type: str | None) -> bool:
@@ -129,11 +132,11 @@ def _media_type(content_type: str | None) -> str | None:
     return (content_type or "").partition(";")[0].strip().lower() or None
 
 
-def _from_pictures(contents: Iterable[bytes], fit: Fit, meter: PixelMeter) -> list[Frame]:
+def _from_pictures(parts: Iterable[Part], fit: Fit, meter: PixelMeter) -> list[Frame]:
     frames = []
-    for index, content in enumerate(contents):
+    for index, (content, name) in enumerate(parts):
         picture = decode(content, index, meter)
-        frames.append(Frame(shrink(picture, fit), picture.width, picture.height))
+        frames.append(Frame(shrink(picture, fit), picture.width, picture.height, name))
     return frames
 
 

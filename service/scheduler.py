@@ -1,4 +1,8 @@
-"""Worker threads that run what waits: no timer, no process border, and no job can hurt another."""
+"""Worker threads that run what waits: no timer, no process border, and no job can hurt another.
+
+A run starts the moment that a worker is free, with what is there. A quick model that has one frame to run and nothing
+else runs it right on the event loop: waking a thread would take as long as the run.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,27 @@ import itertools
 import math
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import weakref
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from service.backlog import Backlog
+from service.backlog import Backlog, Job, run_size
 from service.engine import Prediction
 from service.errors import ModelFault
+from service.estimate import RunTime
+from service.freshness import Freshness
+from service.streams import Streams, superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Done", "Job", "Model", "Outcome", "Scheduler"]
+__all__ = ["Done", "Model", "Outcome", "Scheduler"]
+
+_QUICK_S: Final = 0.001
+"""A run that is quicker than this may hold up the event loop."""
 
 
 class Model(Protocol):
@@ -34,17 +44,6 @@ class Model(Protocol):
 
     def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
         """Frames [N,64,64,3] -> what the model says of them."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """Frames of one request that run together, and the future that waits for them."""
-
-    model: Model
-    frames: NDArray[np.uint8]
-    latents: bool
-    future: asyncio.Future[Done]
-    submitted_s: float = field(default_factory=time.perf_counter)
 
 
 class Done(NamedTuple):
@@ -68,17 +67,23 @@ class Scheduler:
 
     Args:
         workers: Number of threads.
-        limit_frames: Most frames that may wait.
+        limit_frames: Most frames that may wait: a bound on memory.
         on_batch: Told the number of frames of every run, from the thread that ran it.
+        limit_s: Longest wait for the model that a frame without a deadline may be in for.
     """
 
-    def __init__(self, workers: int, limit_frames: int, on_batch: Callable[[int], None]) -> None:
+    def __init__(
+        self, workers: int, limit_frames: int, on_batch: Callable[[int], None], *, limit_s: float = 60.0
+    ) -> None:
         self._on_batch = on_batch
-        self._backlog = Backlog(limit_frames)
+        self._backlog = Backlog(workers, limit_frames, limit_s)
         self._workers = workers
-        self._frame_s = 0.01  # what a frame takes, a running mean
+        self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
+        self._streams = Streams()
+        self._waking: set[asyncio.AbstractEventLoop] = set()
         self._threads = [
-            threading.Thread(target=self._work, name=f"robomask-infer-{index}", daemon=True) for index in range(workers)
+            threading.Thread(target=self._work, args=(index,), name=f"robomask-infer-{index}", daemon=True)
+            for index in range(workers)
         ]
         for thread in self._threads:
             thread.start()
@@ -88,29 +93,79 @@ class Scheduler:
         """Frames that wait for a worker now."""
         return self._backlog.frames
 
-    async def submit(self, model: Model, frames: NDArray[np.uint8], *, latents: bool) -> Outcome:
+    def check(self, model: Model, freshness: Freshness, allow_s: float = 0.0) -> None:
+        """Say no to a request before it is read, if a single frame of it could not be answered as it should.
+
+        Args:
+            model: What would run it.
+            freshness: How long its answer is wanted.
+            allow_s: What reading it and writing the answer are going to take.
+
+        Raises:
+            Busy: There is no room, or too long a wait.
+            Stale: It would be late.
+        """
+        now_s = time.perf_counter()
+        if freshness.due_s < math.inf:
+            run_time = self._run_time(model)
+            self._backlog.check_due(run_time, 1, freshness, freshness.due_s - allow_s, now_s)
+        self._backlog.check_room(1, now_s)
+
+    async def submit(
+        self,
+        model: Model,
+        frames: NDArray[np.uint8],
+        *,
+        latents: bool,
+        freshness: Freshness | None = None,
+        allow_s: float = 0.0,
+    ) -> Outcome:
         """Run frames [N,64,64,3], in parts that workers share if the model does not take them all at once.
 
         If the caller is cancelled, what still waits is never run.
 
+        Args:
+            model: What runs them.
+            frames: uint8 [N,64,64,3].
+            latents: Whether latents are wanted.
+            freshness: How long their answer is wanted, and which stream they belong to; by default they may wait.
+            allow_s: What the caller still has to do with the prediction before the answer is due.
+
         Raises:
             Busy: Too much waits already.
+            Stale: They cannot be answered in time, or a newer frame of their stream has come.
             ModelFault: The model failed on these frames.
         """
         loop = asyncio.get_running_loop()
+        now_s = time.perf_counter()
+        fresh = freshness or Freshness(now_s)
+        due_s = fresh.due_s - allow_s
+        run_time = self._run_time(model)
         jobs = [
-            Job(model, frames[start : start + model.max_batch], latents, loop.create_future())
-            for start in range(0, len(frames), model.max_batch)
+            Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
+            for part in ([frames] if len(frames) <= model.max_batch else _parts(frames, model.max_batch))
         ]
-        self._backlog.push(jobs, self._wait_estimate_s())
+        if fresh.stream is not None:
+            self._streams.enter(fresh.stream, fresh.newness_s)
+        alarm: asyncio.TimerHandle | None = None
         try:
+            for old in self._backlog.push(jobs, now_s):
+                _settle_soon(old, superseded(), loop)
+            self._wake_soon(loop)
+            if fresh.due_s < math.inf:
+                alarm = loop.call_later(max(0.0, fresh.due_s - now_s), self._give_up, jobs)
             done = [await job.future for job in jobs]
         except BaseException:
             for job in jobs:
                 self._abandon(job)
             raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+            if fresh.stream is not None:
+                self._streams.leave(fresh.stream)
         started, ended = min(part.started_s for part in done), max(part.ended_s for part in done)
-        return Outcome(_joined([part.prediction for part in done]), started - jobs[0].submitted_s, ended - started)
+        return Outcome(_joined([part.prediction for part in done]), started - now_s, ended - started)
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
@@ -118,58 +173,126 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
+    def _run_time(self, model: Model) -> RunTime:
+        run_time = self._run_times.get(model)
+        if run_time is None:
+            run_time = self._run_times[model] = RunTime()
+        return run_time
+
     def _abandon(self, job: Job) -> None:
         job.future.cancel()
-        if job.future.cancelled():
-            self._backlog.discard(job)
-        else:
+        self._backlog.discard(job)
+        if not job.future.cancelled():
             job.future.exception()  # asyncio complains of failures that nobody looked at
 
-    def _wait_estimate_s(self) -> int:
-        return min(60, max(1, math.ceil(self._backlog.frames * self._frame_s / self._workers)))
+    def _give_up(self, jobs: Sequence[Job]) -> None:
+        """Their time is over, whether they wait or run."""
+        for job in jobs:
+            if not job.future.done():
+                waited = self._backlog.discard(job)
+                where = "it still waited for the model" if waited else "the model took longer than expected"
+                job.future.set_exception(job.freshness.missed(where))
 
-    def _work(self) -> None:
-        while jobs := self._backlog.take():
-            wanted = [job for job in jobs if not job.future.cancelled()]
-            if wanted:
-                self._run(wanted)
+    def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake workers once for all that comes in one turn of the event loop, not for each."""
+        if loop not in self._waking:
+            self._waking.add(loop)
+            loop.call_soon(self._wake, loop)
 
-    def _run(self, jobs: list[Job]) -> None:
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waking.discard(loop)
+        alone = self._backlog.take_alone(_QUICK_S)
+        if alone is None:
+            self._backlog.wake(self._workers)
+            return
+        for job, result in self._run([alone]):
+            _settle_soon(job, result, loop)
+
+    def _work(self, worker: int) -> None:
+        while True:
+            jobs, hopeless = self._backlog.take(worker)
+            if not jobs and not hopeless and self._backlog.is_over:
+                return
+            results: list[tuple[Job, Done | Exception]] = [
+                (job, job.freshness.missed("by now it would be late")) for job in hopeless
+            ]
+            for batch in _batches(job for job in jobs if not job.future.done()):
+                results += self._run(batch)
+            _settle(results)
+
+    def _run(self, jobs: list[Job]) -> list[tuple[Job, Done | Exception]]:
         """Run jobs in one batch; if that fails, each alone, so that only the one at fault fails."""
-        started = time.perf_counter()
         frames = jobs[0].frames if len(jobs) == 1 else np.concatenate([job.frames for job in jobs])
+        latents = any(job.latents for job in jobs)
+        started = time.perf_counter()
         try:
-            prediction = jobs[0].model.run(frames, any(job.latents for job in jobs))
+            prediction = jobs[0].model.run(frames, latents)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             if len(jobs) == 1:
-                _settle(jobs[0], error)
-                return
-            for job in jobs:
-                self._run([job])
-            return
+                fault = error if isinstance(error, ModelFault) else ModelFault(f"expected an answer, got {error!r}")
+                return [(jobs[0], fault)]
+            return [result for job in jobs for result in self._run([job])]
         ended = time.perf_counter()
-        self._frame_s += 0.1 * ((ended - started) / len(frames) - self._frame_s)
+        jobs[0].run_time.add(len(frames), ended - started, ended)
         self._on_batch(len(frames))
+        if len(jobs) == 1:
+            return [(jobs[0], Done(prediction, started, ended))]
         edges = itertools.accumulate((len(job.frames) for job in jobs), initial=0)
-        for job, (start, stop) in zip(jobs, itertools.pairwise(edges), strict=True):
-            latents = prediction.latents[start:stop] if job.latents and prediction.latents is not None else None
-            _settle(job, Done(Prediction(prediction.probability[start:stop], latents), started, ended))
+        return [
+            (job, Done(_cut(prediction, start, stop, latents=job.latents), started, ended))
+            for job, (start, stop) in zip(jobs, itertools.pairwise(edges), strict=True)
+        ]
 
 
-def _settle(job: Job, result: Done | Exception) -> None:
-    """Hand a result to the event loop that waits for it, unless nobody does any more."""
+def _parts(frames: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
+    return [frames[start : start + size] for start in range(0, len(frames), size)]
 
-    def set_result() -> None:
-        if job.future.done():
-            return
+
+def _batches(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs for one model, in runs that it takes at one time."""
+    batches: list[list[Job]] = []
+    count = 0
+    for job in jobs:
+        count += len(job.frames)
+        if batches and count <= run_size(job):
+            batches[-1].append(job)
+        else:
+            batches.append([job])
+            count = len(job.frames)
+    return batches
+
+
+def _settle(results: Sequence[tuple[Job, Done | Exception]]) -> None:
+    """Hand results to the event loops that wait for them, each woken once."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Done | Exception]]] = {}
+    for job, result in results:
+        loops.setdefault(job.future.get_loop(), []).append((job, result))
+    for loop, own in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
+            loop.call_soon_threadsafe(_set_all, own)
+
+
+def _settle_soon(job: Job, result: Done | Exception, here: asyncio.AbstractEventLoop) -> None:
+    """Hand over a result from the event loop that runs now."""
+    if job.future.get_loop() is here:
+        _set_all([(job, result)])
+    else:
+        _settle([(job, result)])
+
+
+def _set_all(results: Sequence[tuple[Job, Done | Exception]]) -> None:
+    for job, result in results:
+        if job.future.done():  # nobody waits any more
+            continue
         if isinstance(result, Done):
             job.future.set_result(result)
         else:
-            fault = result if isinstance(result, ModelFault) else ModelFault(f"expected an answer, got {result!r}")
-            job.future.set_exception(fault)
+            job.future.set_exception(result)
 
-    with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
-        job.future.get_loop().call_soon_threadsafe(set_result)
+
+def _cut(prediction: Prediction, start: int, stop: int, *, latents: bool) -> Prediction:
+    wanted = prediction.latents[start:stop] if latents and prediction.latents is not None else None
+    return Prediction(prediction.probability[start:stop], wanted)
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

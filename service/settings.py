@@ -58,7 +58,19 @@ class Settings(BaseSettings):
         None, description="Most frames in one run of the model; by default 1 on a CPU, where more gain nothing, or 32."
     )
     queue_limit: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        256, description="Most frames that wait for the model; beyond it requests are refused with 503."
+        256, description="Most frames that wait for the model: a bound on memory, whatever the bound on time says."
+    )
+    queue_limit_ms: Annotated[int, Field(ge=1, le=3_600_000)] = Field(
+        2000, description="Longest expected wait for the model in ms; beyond it requests are refused with 503."
+    )
+    stream_credits: Annotated[int, Field(ge=2, le=64)] = Field(
+        4, description="Frames that a client of /stream may have in flight."
+    )
+    stream_idle_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="Seconds without a message after which a connection to /stream is closed."
+    )
+    stream_limit: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        256, description="Most connections to /stream at one time."
     )
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(64 * _MIB, description="Most bytes in a request's body.")
     max_frames: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="Most frames in one request.")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import zlib
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from service.errors import (
-    BadRequest,
-    BodyMalformed,
-    DeadlineExceeded,
-    MediaTypeUnsupported,
-    RobomaskError,
-    Unavailable,
-    quoted,
-)
+from service.errors import BodyMalformed, MediaTypeUnsupported, quoted
 from service.masks import confidence, decide
+from service.pipeline import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +22,7 @@ if TYPE_CHECKING:
     from service.models import Slot
     from service.oip.tensors import Inference
     from service.pipeline import Call
-    from service.scheduler import Outcome, Scheduler
+    from service.scheduler import Scheduler
 
 __all__ = ["Tensors", "check_encoding"]
 
@@ -66,8 +60,6 @@ class Tensors:
         *,
         call: Call,
         quick: bool,
-        arrived_s: float,
-        deadline_s: float | None = None,
     ) -> _T:
         """Answer one request.
 
@@ -75,26 +67,29 @@ class Tensors:
             slot: The model.
             read: Reads the request; runs here if it is quick and on a codec thread if not.
             write: Writes the answer.
-            call: What is known of the request.
+            call: What is known of the request; how long its answer is wanted, too, though the request may say less.
             quick: Whether reading takes less than waking another thread.
-            arrived_s: When the request arrived, in the event loop's time.
-            deadline_s: When the answer is too late, in the same time; what the request says itself counts too.
 
         Raises:
             BadRequest: The request cannot be read.
             Unavailable: There is no room for it now.
-            DeadlineExceeded: The answer would be too late.
+            Stale: The answer would be late, or a newer frame of the stream has come.
             ModelFault: The model failed.
         """
-        call.version = slot.note.version
+        call.slot = slot
         try:
             inference = await self._timed(call, "decode", read, here=quick)
             call.frames = len(inference.frames)
             self.reserve(call, inference.answer_bytes)
             if inference.timeout_s is not None:
-                own = arrived_s + inference.timeout_s
-                deadline_s = own if deadline_s is None else min(own, deadline_s)
-            outcome = await self._run(slot, inference, deadline_s)
+                own_s = call.arrived_s + inference.timeout_s
+                if own_s < call.freshness.due_s:
+                    call.freshness = dataclasses.replace(
+                        call.freshness, arrived_s=call.arrived_s, due_s=own_s, by_age=False
+                    )
+            outcome = await self._scheduler.submit(
+                slot.engine, inference.frames, latents=inference.latents, freshness=call.freshness
+            )
             self._took(call, "queue", outcome.queue_s)
             self._took(call, "infer", outcome.infer_s)
             probability, threshold = outcome.prediction.probability, slot.manifest.threshold
@@ -106,12 +101,14 @@ class Tensors:
             light = quick and all(binary for _, binary in inference.outputs)
             answer, seen = await self._timed(call, "encode", finish, here=light)
         except BaseException as error:
-            self._metrics.frames.labels(_outcome(error)).inc(call.frames or 1)
+            self._metrics.frames.labels(outcome_of(error)).inc(call.frames or 1)
             raise
         self._metrics.frames.labels("ok").inc(call.frames)
         for ratio, sureness in seen:
             self._metrics.mask_area_ratio.observe(ratio)
             self._metrics.mask_confidence.observe(sureness)
+        if time.perf_counter() > call.freshness.due_s:
+            self._metrics.deadline_missed.inc()
         return answer
 
     async def inflate(self, body: bytes, encoding: str, call: Call) -> bytes:
@@ -144,19 +141,6 @@ class Tensors:
         """Give back what a call holds."""
         self._budget.release(call.held_bytes)
         call.held_bytes = 0
-
-    async def _run(self, slot: Slot, inference: Inference, deadline_s: float | None) -> Outcome:
-        """Run the model, unless the deadline passes first; what still waits then is never run."""
-        late = DeadlineExceeded(
-            "expected to answer before the request's deadline, which passed first; give it longer, or send fewer frames"
-        )
-        if deadline_s is not None and deadline_s <= asyncio.get_running_loop().time():
-            raise late
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                return await self._scheduler.submit(slot.engine, inference.frames, latents=inference.latents)
-        except TimeoutError as error:
-            raise late from error
 
     async def _timed(self, call: Call, stage: str, work: Callable[[], _T], *, here: bool) -> _T:
         started = time.perf_counter()
@@ -194,14 +178,3 @@ def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
         got = "more behind its end" if unpacker.eof else "only a part of it"
         raise BodyMalformed(f"expected one whole body in {encoding}, got {got}")
     return unpacked
-
-
-def _outcome(error: BaseException) -> str:
-    """What became of the frames of a request that failed; a metric's label."""
-    if isinstance(error, BadRequest):
-        return "refused"
-    if isinstance(error, Unavailable):
-        return "shed"
-    if isinstance(error, DeadlineExceeded):
-        return "late"
-    return "failed" if isinstance(error, RobomaskError) else "abandoned"

@@ -6,16 +6,18 @@ Source: KServe, "Open Inference Protocol" (V2), REST; Triton, extensions "Binary
 
 from __future__ import annotations
 
-import asyncio
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations of its endpoints
 from starlette.responses import JSONResponse, Response
 
-from service.body import cancelled_with_client, read_body
+from service.body import CancelledWithClient, read_body
 from service.errors import BodyMalformed
+from service.freshness import read_freshness
+from service.http import notes
 from service.middleware import call_of
 from service.oip.infer import check_encoding
 from service.oip.json_tensors import Written, parse_object, read_header_length, read_inference, write_inference
@@ -59,12 +61,13 @@ def _add_inference(router: APIRouter, protocol: OpenInference, pipeline: Pipelin
 
     async def infer(request: Request) -> Response:
         """Give the model frames as tensors and get its tensors back."""
-        arrived_s = asyncio.get_running_loop().time()
         call = call_of(request)
         headers = request.headers
         encoding = check_encoding(headers.get("content-encoding"))
         slot = protocol.slot(request.path_params["model"], request.path_params.get("version"))
-        packed = await read_body(request, pipeline, call, body_timeout_s)
+        call.slot = slot
+        call.freshness = read_freshness(dict(reversed(headers.raw)), call.arrived_s, time.time)
+        packed = await _read_body(request, pipeline, body_timeout_s)
 
         def read() -> Inference:
             return read_inference(body, header_length, limits)
@@ -72,22 +75,18 @@ def _add_inference(router: APIRouter, protocol: OpenInference, pipeline: Pipelin
         def write(inference: Inference, prediction: Prediction) -> Written:
             return write_inference(slot.note, inference, prediction)
 
-        async with cancelled_with_client(request, call):
+        with CancelledWithClient(request.receive, call):
             body = await protocol.tensors.inflate(packed, encoding, call)
             header_length = read_header_length(headers.get(_HEADER_LENGTH), len(body))
             json_bytes = len(body) if header_length is None else header_length
             quick = json_bytes <= _QUICK_JSON_BYTES and len(body) <= _QUICK_BYTES
-            answer = await protocol.tensors.infer(slot, read, write, call=call, quick=quick, arrived_s=arrived_s)
-        note = {
-            "X-Model-Name": slot.note.name,
-            "X-Model-Version": str(slot.note.version),
-            "X-Model-Sha256": slot.note.sha256,
-            "Server-Timing": ", ".join(f"{stage};dur={took * 1000:.3f}" for stage, took in call.stages_s.items()),
-        }
-        if answer.header_length is None:
-            return Response(answer.content, headers=note, media_type="application/json")
-        note[_HEADER_LENGTH] = str(answer.header_length)
-        return Response(answer.content, headers=note, media_type="application/octet-stream")
+            answer = await protocol.tensors.infer(slot, read, write, call=call, quick=quick)
+        response = Response(answer.content, media_type="application/json")
+        if answer.header_length is not None:
+            response = Response(answer.content, media_type="application/octet-stream")
+            response.headers[_HEADER_LENGTH] = str(answer.header_length)
+        response.raw_headers += notes(call)
+        return response
 
     for path in _OF_MODEL:
         _add(router, "POST", f"{path}/infer", infer, body=_INFER_BODY)
@@ -98,7 +97,7 @@ def _add_repository(router: APIRouter, protocol: OpenInference, pipeline: Pipeli
 
     async def read_object(request: Request) -> dict[str, Any]:
         """The JSON object of a request, which may leave it out."""
-        body = await read_body(request, pipeline, call_of(request), body_timeout_s)
+        body = await _read_body(request, pipeline, body_timeout_s)
         return parse_object(body, protocol.tensors.limits) if body.strip() else {}
 
     async def index(request: Request) -> Response:
@@ -124,6 +123,12 @@ def _add_repository(router: APIRouter, protocol: OpenInference, pipeline: Pipeli
     _add(router, "POST", "/v2/repository/index", index)
     _add(router, "POST", "/v2/repository/models/{model}/load", load)
     _add(router, "POST", "/v2/repository/models/{model}/unload", unload)
+
+
+async def _read_body(request: Request, pipeline: Pipeline, limit_s: float) -> bytes:
+    announced = request.headers.get("content-length")
+    length = None if announced is None else announced.encode("latin-1")
+    return await read_body(request.receive, length, pipeline, call_of(request), limit_s)
 
 
 def _add_state(router: APIRouter, protocol: OpenInference) -> None:

@@ -6,16 +6,17 @@ Source: KServe, "Open Inference Protocol" (V2), gRPC; Triton's extensions to it;
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from service.errors import BodyMalformed, DeadlineExceeded, RobomaskError, StartFailed, Unavailable
+from service.errors import BodyMalformed, RobomaskError, StartFailed
+from service.freshness import read_freshness
 from service.logs import fields
 from service.middleware import choose_request_id
 from service.oip.rpc_answers import Answers, Inquiry
@@ -29,6 +30,8 @@ from service.problems import status_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from service.freshness import Freshness
+    from service.logs import RequestLog
     from service.oip.protocol import OpenInference
     from service.oip.schema import Method, Schema
 
@@ -55,7 +58,7 @@ class RpcServer:
         self.port = port
 
     @classmethod
-    async def start(cls, protocol: OpenInference, host: str, port: int) -> Self:
+    async def start(cls, protocol: OpenInference, log: RequestLog, host: str, port: int) -> Self:
         """Listen on a port, 0 for any free one.
 
         Raises:
@@ -78,7 +81,7 @@ class RpcServer:
         stopping = asyncio.Event()
         inference, health = read_schema("open_inference.proto"), read_schema("health.proto")
         watch = HealthAnswers(protocol.models, health, inference.service, stopping)
-        calls = _Calls(protocol, stopping)
+        calls = _Calls(protocol, log, stopping)
         server.add_generic_rpc_handlers(
             (
                 calls.handlers(inference, Answers(protocol, inference).by_method()),
@@ -102,11 +105,12 @@ class RpcServer:
         await self._server.stop(grace_s)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Calls:
     """What surrounds every call: an id, a deadline, a line in the log, a count, and an answer to every error."""
 
     protocol: OpenInference
+    log: RequestLog
     stopping: asyncio.Event
 
     def handlers(self, schema: Schema, answers: Mapping[str, Any]) -> grpc.GenericRpcHandler:
@@ -183,58 +187,51 @@ class _Calls:
         inquiry: Inquiry,
     ) -> Any:
         """The answer to one message, or the error that it met."""
-        call, started, status = inquiry.call, time.perf_counter(), _CLIENT_GONE
+        call, status = inquiry.call, _CLIENT_GONE
         try:
             request = _parsed(method, data)
             inquiry.own_id = getattr(request, "id", "")
+            call.freshness = _freshness(inquiry)
             self.protocol.tensors.reserve(call, len(data))
             result = await answer(request, inquiry)
             status = _OK
         except RobomaskError as error:
             result, status, call.problem = error, status_of(error), error.code
-            if isinstance(error, Unavailable):
-                self.protocol.metrics.shed.labels(error.reason).inc()
+            self.protocol.metrics.count_failure(error)
         except Exception:  # noqa: BLE001 - nothing that a client sends may end in silence
             _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
             result = RobomaskError(f"expected to answer, but the service failed; its log says why: {call.request_id}")
             status, call.problem = status_of(result), result.code
         except asyncio.CancelledError:
-            if inquiry.deadline_s is not None and inquiry.deadline_s <= asyncio.get_running_loop().time():
-                status = status_of(DeadlineExceeded(""))  # gRPC itself gave up on it
+            if call.freshness.due_s <= time.perf_counter():  # gRPC itself gave up on it
+                late = call.freshness.missed("gRPC ended the call")
+                status, call.problem = status_of(late), late.code
             raise
         finally:
             self.protocol.tensors.release(call)
-            self._account(route, call, status, time.perf_counter() - started)
+            self._account(route, call, status)
         return result
 
-    def _account(self, route: str, call: Call, status: int, seconds: float) -> None:
+    def _account(self, route: str, call: Call, status: int) -> None:
         """Count the call under the HTTP status that it would have had, so that one rule sees the errors of both."""
         self.protocol.metrics.requests.labels(route, "POST", str(status)).inc()
-        if _log.isEnabledFor(logging.INFO):
-            note = fields(
-                request_id=call.request_id,
-                method="gRPC",
-                route=route,
-                status=status,
-                problem=call.problem,
-                version=call.version,
-                frames=call.frames or None,
-                **{f"{stage}_ms": round(taken * 1000, 2) for stage, taken in call.stages_s.items()},
-                total_ms=round(seconds * 1000, 2),
-            )
-            _log.info("request", extra=note)
+        if self.log.enabled(logging.INFO):
+            self.log.add(logging.INFO, call, "gRPC", route, status)
 
 
 def _inquiry(context: Any) -> Inquiry:
     headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    now = asyncio.get_running_loop().time()
-    left_s = context.time_remaining()
-    return Inquiry(
-        call=Call(choose_request_id(headers.get("x-request-id", ""))),
-        headers=headers,
-        arrived_s=now,
-        deadline_s=None if left_s is None else now + left_s,
-    )
+    return Inquiry(Call(choose_request_id(headers.get("x-request-id", "").encode())), headers, context.time_remaining())
+
+
+def _freshness(inquiry: Inquiry) -> Freshness:
+    """How long the answer is wanted: by gRPC's own deadline, or by what metadata of the names of HTTP's headers say."""
+    headers = {name.encode(): value.encode("latin-1", "replace") for name, value in inquiry.headers.items()}
+    arrived_s, left_s = inquiry.call.arrived_s, inquiry.left_s
+    freshness = read_freshness(headers, arrived_s, time.time)
+    if left_s is None or arrived_s + left_s >= freshness.due_s:
+        return freshness
+    return dataclasses.replace(freshness, due_s=arrived_s + left_s, by_age=False)
 
 
 def _parsed(method: Method, data: bytes) -> Any:

@@ -32,15 +32,13 @@ class Inquiry:
     Attributes:
         call: What is known of it.
         headers: The metadata that came with it, names in lower case.
-        arrived_s: When it came, in the event loop's time.
-        deadline_s: When its answer is too late; None for never.
+        left_s: Seconds until gRPC's own deadline for it, if it has one.
         own_id: The client's own name for it; empty for none.
     """
 
     call: Call
     headers: Mapping[str, str]
-    arrived_s: float
-    deadline_s: float | None
+    left_s: float | None
     own_id: str = ""
 
 
@@ -128,8 +126,6 @@ class Answers:
             write,
             call=inquiry.call,
             quick=request.ByteSize() <= _QUICK_BYTES,
-            arrived_s=inquiry.arrived_s,
-            deadline_s=inquiry.deadline_s,
         )
 
     async def infer_in_stream(self, request: Any, inquiry: Inquiry) -> Any:

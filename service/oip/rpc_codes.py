@@ -18,7 +18,8 @@ _CODES: Final[dict[type[errors.RobomaskError], grpc.StatusCode]] = {
     errors.AdminClosed: grpc.StatusCode.PERMISSION_DENIED,
     errors.AdminTokenWrong: grpc.StatusCode.UNAUTHENTICATED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Stale: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Superseded: grpc.StatusCode.ABORTED,
     errors.RobomaskError: grpc.StatusCode.INTERNAL,
 }
 

@@ -283,3 +283,11 @@ def test_no_mutation_of_a_request_is_the_services_fault(service: Running) -> Non
         assert response.status_code < 500, (response.text, bytes(body[:400]))
         assert response.is_success or response.json()["error"]
     assert post(service, request_for()).is_success
+
+
+def test_the_headers_of_segment_that_say_how_long_an_answer_is_wanted_count(
+    service: Running, assert_problem: Check
+) -> None:
+    assert_problem(post(service, request_for(), **{"X-Deadline-Ms": "0.001"}), 504, "deadline-missed", "within 0 ms")
+    assert_problem(post(service, request_for(), **{"X-Deadline-Ms": "soon"}), 422, "parameter-invalid", "soon")
+    assert post(service, request_for(_parameters={"timeout": 1 << 62}), **{"X-Stream-Id": "arm"}).is_success

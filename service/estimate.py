@@ -1,0 +1,86 @@
+"""How long a model takes: a running estimate with its spread, from the runs themselves."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["RunTime"]
+
+_WEIGHT: Final = 0.1
+_STALE_S: Final = 1.0
+_PAYS: Final = 0.7
+_RESERVE: Final = 0.4
+_GAINS: Final = 0.9
+
+
+class RunTime:
+    """What a frame takes in one model, learnt run by run. Any thread may read it or add to it.
+
+    Frames that run alone and frames that run together are learnt apart, so whether a batch pays is measured, not set.
+
+    Attributes:
+        known: Whether there has been any run.
+        spread_s: Mean distance of a run from its estimate, per frame.
+        least_s: About the least that a frame has taken lately.
+    """
+
+    __slots__ = ("_alone_s", "_together_s", "_updated_s", "known", "least_s", "spread_s")
+
+    def __init__(self) -> None:
+        self.known = False
+        self.spread_s = 0.0
+        self.least_s = 0.0
+        self._alone_s = 0.0
+        self._together_s: float | None = None
+        self._updated_s = 0.0
+
+    def add(self, frames: int, seconds: float, now_s: float) -> None:
+        """Learn from one run."""
+        frame_s = seconds / frames
+        if not self.known:
+            self.known = True
+            self._alone_s = self.least_s = frame_s
+        expected = self._alone_s if frames == 1 else self._together_s
+        if expected is None:
+            expected = self._together_s = frame_s
+        self.spread_s += _WEIGHT * (abs(frame_s - expected) - self.spread_s)
+        updated = expected + _WEIGHT * (frame_s - expected)
+        if frames == 1:
+            self._alone_s = updated
+        else:
+            self._together_s = updated
+        self.least_s = min(frame_s, self.least_s + _WEIGHT * (updated - self.least_s) / 2)
+        self._updated_s = now_s
+
+    def expect_s(self, frames: int) -> float:
+        """What a run of so many frames is going to take, in seconds; 0 as long as nothing is known."""
+        if frames == 1 or self._together_s is None:
+            return frames * self._alone_s
+        return frames * self._together_s
+
+    def hope_s(self, frames: int, now_s: float, budget_s: float, *, waits: bool) -> float:
+        """The time to reckon with when deciding whether to try at all.
+
+        A frame that has to wait takes a place from others and may be held up by what nobody foresaw: a share of its
+        budget is kept in reserve, so that under overload the queue stays short and what runs is fresh. For one that
+        finds a worker free there is nothing to lose: a quick run counts. And after a second without any run the
+        estimate may be of another time: then the least counts. Else a machine that was busy once would refuse for ever,
+        as refused frames teach nothing.
+        """
+        least_s = frames * self.least_s
+        if now_s - self._updated_s > _STALE_S:
+            return least_s
+        expected_s = self.expect_s(frames)
+        if waits:
+            return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)
+        return max(least_s, expected_s - 2 * frames * self.spread_s)
+
+    @property
+    def batch_pays(self) -> bool:
+        """Whether frames that run together have been found much quicker than alone."""
+        return self._together_s is not None and self._together_s < _PAYS * self._alone_s
+
+    @property
+    def batch_loses(self) -> bool:
+        """Whether frames that run together have been found no quicker than alone: all would wait for nothing."""
+        return self._together_s is not None and self._together_s > _GAINS * self._alone_s
