@@ -258,3 +258,14 @@ def test_a_port_that_is_taken_stops_the_start_with_a_reason(repository: Path) ->
 def test_grpc_is_not_imported_where_it_is_off() -> None:
     script = "import sys, service.commands.serve; sys.exit('grpc' in sys.modules or 'google.protobuf' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_where_grpc_is_not_installed_switching_it_on_says_what_to_install(repository: Path) -> None:
+    script = (
+        "import sys; sys.modules['grpc'] = None; from service.commands.serve import main;"
+        f"sys.exit(main(['--models', {str(repository)!r}, '--port', '0', '--grpc-port', '0']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "install robomask[serve,grpc]" in ended.stderr
+    assert "Traceback" not in ended.stderr
