@@ -92,6 +92,8 @@ class Tensors:
             )
             self._took(call, "queue", outcome.queue_s)
             self._took(call, "infer", outcome.infer_s)
+            if time.perf_counter() > call.freshness.due_s:
+                raise call.freshness.missed("the machine came to it too late")
             probability, threshold = outcome.prediction.probability, slot.manifest.threshold
 
             def finish() -> tuple[_T, list[tuple[float, float]]]:
