@@ -78,30 +78,7 @@ class Tensors:
         """
         call.slot = slot
         try:
-            inference = await self._timed(call, "decode", read, here=quick)
-            call.frames = len(inference.frames)
-            self.reserve(call, inference.answer_bytes)
-            if inference.timeout_s is not None:
-                own_s = call.arrived_s + inference.timeout_s
-                if own_s < call.freshness.due_s:
-                    call.freshness = dataclasses.replace(
-                        call.freshness, arrived_s=call.arrived_s, due_s=own_s, by_age=False
-                    )
-            outcome = await self._scheduler.submit(
-                slot.engine, inference.frames, latents=inference.latents, freshness=call.freshness
-            )
-            self._took(call, "queue", outcome.queue_s)
-            self._took(call, "infer", outcome.infer_s)
-            if time.perf_counter() > call.freshness.due_s:
-                raise call.freshness.missed("the machine came to it too late")
-            probability, threshold = outcome.prediction.probability, slot.manifest.threshold
-
-            def finish() -> tuple[_T, list[tuple[float, float]]]:
-                seen = [(float(decide(one, threshold).mean()), confidence(one, threshold)) for one in probability]
-                return write(inference, outcome.prediction), seen
-
-            light = quick and all(binary for _, binary in inference.outputs)
-            answer, seen = await self._timed(call, "encode", finish, here=light)
+            answer, seen = await self._infer(slot, read, write, call=call, quick=quick)
         except BaseException as error:
             self._metrics.frames.labels(outcome_of(error)).inc(call.frames or 1)
             raise
@@ -112,6 +89,42 @@ class Tensors:
         if time.perf_counter() > call.freshness.due_s:
             self._metrics.deadline_missed.inc()
         return answer
+
+    async def _infer(
+        self,
+        slot: Slot,
+        read: Callable[[], Inference],
+        write: Callable[[Inference, Prediction], _T],
+        *,
+        call: Call,
+        quick: bool,
+    ) -> tuple[_T, list[tuple[float, float]]]:
+        """The answer, and of every mask its share of the frame and its confidence."""
+        inference = await self._timed(call, "decode", read, here=quick)
+        call.frames = len(inference.frames)
+        self.reserve(call, inference.answer_bytes)
+        if inference.timeout_s is not None:
+            own_s = call.arrived_s + inference.timeout_s
+            if own_s < call.freshness.due_s:
+                call.freshness = dataclasses.replace(
+                    call.freshness, arrived_s=call.arrived_s, due_s=own_s, by_age=False
+                )
+        freshness = call.freshness
+        outcome = await self._scheduler.submit(
+            slot.engine, inference.frames, latents=inference.latents, freshness=freshness
+        )
+        self._took(call, "queue", outcome.queue_s)
+        self._took(call, "infer", outcome.infer_s)
+        if time.perf_counter() > freshness.due_s:
+            raise freshness.missed("the machine came to it too late")
+        probability, threshold = outcome.prediction.probability, slot.manifest.threshold
+
+        def finish() -> tuple[_T, list[tuple[float, float]]]:
+            seen = [(float(decide(one, threshold).mean()), confidence(one, threshold)) for one in probability]
+            return write(inference, outcome.prediction), seen
+
+        light = quick and all(binary for _, binary in inference.outputs)
+        return await self._timed(call, "encode", finish, here=light)
 
     async def inflate(self, body: bytes, encoding: str, call: Call) -> bytes:
         """A body without its content encoding, which `check_encoding` has seen.
