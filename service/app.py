@@ -13,12 +13,18 @@ from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from service import stream
+from service.admin import AdminGate
+from service.errors import StartFailed
 from service.http import Segment, answer_errors, segment_router
 from service.limits import MemoryBudget
 from service.logs import RequestLog
 from service.metrics import Metrics
 from service.middleware import Envelope
 from service.models import Models, Opener
+from service.oip.infer import Tensors
+from service.oip.protocol import OpenInference
+from service.oip.repository import FixedModel, Repository
+from service.oip.rest import open_inference_router
 from service.openapi import as_problems
 from service.pipeline import Pipeline
 from service.scheduler import Scheduler
@@ -91,13 +97,21 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
     codec = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="robomask-codec")
+    budget = MemoryBudget(settings.max_inflight_bytes)
+    limits = settings.limits()
     pipeline = Pipeline(
         scheduler=scheduler,
         codec=codec,
-        budget=MemoryBudget(settings.max_inflight_bytes),
-        limits=settings.limits(),
+        budget=budget,
+        limits=limits,
         metrics=metrics,
         decode_limit=settings.queue_limit,
+    )
+    protocol = OpenInference(
+        models=models,
+        tensors=Tensors(scheduler=scheduler, codec=codec, budget=budget, limits=limits, metrics=metrics),
+        repository=Repository(models, FixedModel(models), AdminGate(settings.admin_token)),
+        metrics=metrics,
     )
 
     log = RequestLog(settings.log_format)
@@ -108,10 +122,12 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         metrics.serves(slot.bundle, slot.engine, slot.load_s)
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(asyncio.to_thread(load))
         loading.add_done_callback(lambda task: _report(task, on_load_failure))
-        yield
+        async with _grpc(settings, protocol, log, on_load_failure) as port:
+            app.state.grpc_port = port
+            yield
         loading.cancel()
         scheduler.close()
         codec.shutdown()
@@ -140,12 +156,39 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
             )
         )
     )
+    app.include_router(open_inference_router(protocol, pipeline, settings.body_timeout_s))
     app.include_router(state_router(models, metrics))
     app.include_router(page_router())
     app.add_middleware(envelope)
     answer_errors(app, metrics)
     _describe(app)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _grpc(
+    settings: Settings, protocol: OpenInference, log: RequestLog, on_failure: Callable[[BaseException], None]
+) -> AsyncIterator[int | None]:
+    """Serve gRPC meanwhile, if that is switched on; gives the port that it listens on."""
+    if settings.grpc_port is None:
+        yield None
+        return
+    try:
+        from service.oip.rpc import RpcServer  # noqa: PLC0415 - only who switches it on needs to have it
+
+        server = await RpcServer.start(protocol, log, settings.host, settings.grpc_port)
+    except ImportError as error:
+        on_failure(StartFailed(f"expected gRPC for --grpc-port, but {error}; install robomask[serve,grpc]"))
+        yield None
+        return
+    except StartFailed as error:
+        on_failure(error)
+        yield None
+        return
+    try:
+        yield server.port
+    finally:
+        await server.stop(settings.shutdown_s)
 
 
 def _report(loading: asyncio.Task[None], on_load_failure: Callable[[BaseException], None]) -> None:

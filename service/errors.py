@@ -11,7 +11,11 @@
     │   ├── StreamIdle                 nothing came on a stream for a long time
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
-    │   └── ModelUnknown               a model or version that is not in service
+    │   ├── TensorInvalid              a tensor that is not the model's: name, type, shape or data
+    │   ├── ModelUnknown               a model or version that is not in service
+    │   ├── ModelFixed                 a model or version that cannot be put into or taken out of service
+    │   ├── AdminClosed                what needs the admin token, where none is set
+    │   └── AdminTokenWrong            what needs the admin token, without it
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
     │   └── NotReady                   no model answers yet, or none does any more
@@ -32,6 +36,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AdminClosed",
+    "AdminTokenWrong",
     "BadRequest",
     "BodyMalformed",
     "BodyMissing",
@@ -42,6 +48,7 @@ __all__ = [
     "FrameUndecodable",
     "MediaTypeUnsupported",
     "ModelFault",
+    "ModelFixed",
     "ModelUnknown",
     "NotAcceptable",
     "NotReady",
@@ -52,6 +59,7 @@ __all__ = [
     "StartFailed",
     "StreamIdle",
     "Superseded",
+    "TensorInvalid",
     "TooLarge",
     "Unavailable",
     "quoted",
@@ -145,11 +153,39 @@ class ParameterInvalid(BadRequest):
     title = "Parameter invalid"
 
 
+class TensorInvalid(BadRequest):
+    """A tensor is not the model's: its name, type, shape or data."""
+
+    code = "tensor-invalid"
+    title = "Tensor invalid"
+
+
 class ModelUnknown(BadRequest):
     """The model or version asked for is not in service."""
 
     code = "model-unknown"
     title = "Model not in service"
+
+
+class ModelFixed(BadRequest):
+    """The model or version cannot be put into or taken out of service."""
+
+    code = "model-fixed"
+    title = "Model cannot be changed"
+
+
+class AdminClosed(BadRequest):
+    """It needs the admin token, and the service has none."""
+
+    code = "admin-closed"
+    title = "Closed"
+
+
+class AdminTokenWrong(BadRequest):
+    """It needs the admin token, and the request has none or another."""
+
+    code = "admin-token-wrong"
+    title = "Admin token needed"
 
 
 class Unavailable(RobomaskError):

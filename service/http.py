@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from service.models import Models
     from service.pipeline import Call, Pipeline
 
-__all__ = ["Segment", "answer_errors", "segment_router"]
+__all__ = ["Segment", "answer_errors", "notes", "segment_router"]
 
 _CONTENT_TYPE: Final = b"content-type"
 _SHORT: Final = 256
@@ -59,7 +59,7 @@ class Segment:
             call.problem = error.code
             self._metrics.count_failure(error)
             response = problem(error, call.request_id)
-            response.raw_headers += _notes(call)
+            response.raw_headers += notes(call)
             await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
@@ -80,7 +80,7 @@ class Segment:
             (_CONTENT_TYPE, form.encode()),
             (b"content-length", b"%d" % len(answer.content)),
             (b"vary", b"Accept"),
-            *_notes(call),
+            *notes(call),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": answer.content})
@@ -117,16 +117,16 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
         return framework_problem(error.status_code, request.method, request.url.path, allow, call.request_id)
 
 
-def _notes(call: Call) -> list[tuple[bytes, bytes]]:
+def notes(call: Call) -> list[tuple[bytes, bytes]]:
     """Which model was asked and how long every stage took, as far as either is known."""
     timings = ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in call.stages_s.items()])
-    notes: list[tuple[bytes, bytes]] = []
+    told: list[tuple[bytes, bytes]] = []
     if call.slot is not None:
         note = call.slot.note
-        notes += _model_notes(note.name, note.version, note.sha256)
+        told += _model_notes(note.name, note.version, note.sha256)
     if timings:
-        notes.append((b"server-timing", timings.encode()))
-    return notes
+        told.append((b"server-timing", timings.encode()))
+    return told
 
 
 @lru_cache(maxsize=16)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.logs import RequestLog
     from service.metrics import Metrics
 
-__all__ = ["Envelope", "call_in", "call_of", "new_request_id"]
+__all__ = ["Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
 
 _log = logging.getLogger("service.request")
 
@@ -65,6 +65,11 @@ _ids = _RequestIds()
 def new_request_id() -> str:
     """An id for a request that brought none."""
     return _ids.next()
+
+
+def choose_request_id(brought: bytes) -> str:
+    """The id that a request brought if it is a sane one, or else a new one."""
+    return brought.decode("ascii") if _SANE_ID.fullmatch(brought) else new_request_id()
 
 
 class Envelope:
@@ -150,5 +155,5 @@ def _request_id(scope: Scope) -> str:
     """The client's id if it is sane, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            return value.decode("ascii") if _SANE_ID.fullmatch(value) else new_request_id()
+            return choose_request_id(value)
     return new_request_id()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.query import Query
     from service.scheduler import Scheduler
 
-__all__ = ["Call", "Pipeline"]
+__all__ = ["Call", "Pipeline", "outcome_of"]
 
 _T = TypeVar("_T")
 
@@ -113,7 +113,7 @@ class Pipeline:
         try:
             return await self._segment(slot, body, content_type, query=query, forms=forms, call=call)
         except BaseException as error:
-            self._metrics.frames.labels(_outcome(error)).inc(call.frames or 1)
+            self._metrics.frames.labels(outcome_of(error)).inc(call.frames or 1)
             raise
 
     def check(self, slot: Slot, form: Form, call: Call) -> None:
@@ -128,7 +128,7 @@ class Pipeline:
         try:
             self._scheduler.check(slot.engine, call.freshness, self._least_decode.s + self._encode[form].s)
         except RobomaskError as error:
-            self._metrics.frames.labels(_outcome(error)).inc()
+            self._metrics.frames.labels(outcome_of(error)).inc()
             raise
 
     async def _segment(
@@ -239,7 +239,7 @@ class _Mean:
         self.s = min(seconds, self.s + 0.01 * (seconds - self.s)) if self.s else seconds
 
 
-def _outcome(error: BaseException) -> str:
+def outcome_of(error: BaseException) -> str:
     """What became of the frames of a request that failed; a metric's label."""
     for kind, outcome in _OUTCOMES.items():
         if isinstance(error, kind):

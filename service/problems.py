@@ -27,7 +27,11 @@ STATUS: Final[dict[type[errors.RobomaskError], int]] = {
     errors.MediaTypeUnsupported: 415,
     errors.NotAcceptable: 406,
     errors.ParameterInvalid: 422,
+    errors.TensorInvalid: 400,
     errors.ModelUnknown: 404,
+    errors.ModelFixed: 409,
+    errors.AdminClosed: 403,
+    errors.AdminTokenWrong: 401,
     errors.Busy: 503,
     errors.NotReady: 503,
     errors.DeadlineMissed: 504,
@@ -77,7 +81,11 @@ def details(error: errors.RobomaskError, request_id: str) -> Problem:
 
 def problem(error: errors.RobomaskError, request_id: str) -> Response:
     """The answer to a request that failed."""
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else {}
+    headers = {}
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, errors.AdminTokenWrong):
+        headers["WWW-Authenticate"] = "Bearer"
     return _response(details(error, request_id), headers)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.contract import Precision
@@ -105,6 +105,14 @@ class Settings(BaseSettings):
     shutdown_s: Annotated[int, Field(ge=0)] = Field(
         20, description="Seconds that requests in flight are given to finish when the service is told to stop."
     )
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Port for the Open Inference Protocol over gRPC; 0 for any free one, by default off."
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="Token that loading and unloading models needs (Authorization: Bearer ...); by default they are "
+        "closed. Set it in the environment: a command line can be read by others.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged; each request is one line at info."
     )
@@ -112,11 +120,17 @@ class Settings(BaseSettings):
         "auto", description="Form of log lines; auto is text on a terminal and json elsewhere."
     )
 
-    @field_validator("port", mode="before")
+    @field_validator("port", "grpc_port", mode="before")
     @classmethod
-    def _ignore_service_link(cls, value: Any) -> Any:
-        # Kubernetes sets ROBOMASK_PORT=tcp://10.0.0.1:8000 in every pod beside a Service that is named robomask.
-        return cls.model_fields["port"].default if str(value).startswith("tcp://") else value
+    def _ignore_service_link(cls, value: Any, info: ValidationInfo) -> Any:
+        # Kubernetes sets ROBOMASK_PORT=tcp://10.0.0.1:8000 in every pod beside a Service that is named robomask,
+        # and ROBOMASK_GRPC_PORT beside one that is named robomask-grpc.
+        return cls.model_fields[str(info.field_name)].default if str(value).startswith("tcp://") else value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() else None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -104,10 +104,18 @@ def encode(image: Image.Image, form: str, **options: Any) -> bytes:
 class Running:
     """A server in a thread of its own: a client for it, and what it is made of."""
 
-    def __init__(self, client: httpx.Client, models: Models, port: int) -> None:
+    def __init__(
+        self, client: httpx.Client, models: Models, server: uvicorn.Server, port: int, grpc_port: int | None
+    ) -> None:
         self.client = client
         self.models = models
         self.port = port
+        self.grpc_port = grpc_port
+        self._server = server
+
+    def stop(self) -> None:
+        """Tell the server to stop; does not wait until it has."""
+        self._server.should_exit = True
 
     def segment(self, content: bytes, content_type: str | None = "image/png", **options: Any) -> httpx.Response:
         headers = {"Content-Type": content_type} if content_type else {}
@@ -122,8 +130,9 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     )
     models = create_models(chosen)
     failures: list[BaseException] = []
+    app = create_app(chosen, models, failures.append)
     config = uvicorn.Config(
-        create_app(chosen, models, failures.append),
+        app,
         port=0,
         **server_options(chosen),
     )
@@ -137,7 +146,7 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
             while client.get("/readyz").status_code != 200:  # each answer is waited for: no sleep is needed
                 assert not failures, failures
                 assert thread.is_alive()
-            yield Running(client, models, port)
+            yield Running(client, models, server, port, app.state.grpc_port)
     finally:
         server.should_exit = True
         thread.join()

@@ -1,0 +1,63 @@
+"""The Open Inference Protocol as the rest of the service sees it: one object that REST and gRPC are built on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.errors import ModelUnknown, quoted
+
+if TYPE_CHECKING:
+    from service.metrics import Metrics
+    from service.models import Models, Slot
+    from service.oip.infer import Tensors
+    from service.oip.repository import Repository
+
+__all__ = ["OpenInference", "read_version"]
+
+_DIGITS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInference:
+    """What requests of the protocol are answered with.
+
+    Attributes:
+        models: Which model is in service.
+        tensors: Answers requests for inference.
+        repository: Answers requests to the model repository.
+        metrics: Where requests are counted.
+    """
+
+    models: Models
+    tensors: Tensors
+    repository: Repository
+    metrics: Metrics
+
+    def slot(self, name: str, version: str | None) -> Slot:
+        """The slot that serves a model by its name and, if one is given, its version as the protocol writes it.
+
+        Raises:
+            NotReady: The model is still loading.
+            ModelUnknown: It is not in service.
+        """
+        return self.models.slot(name, read_version(version or None))
+
+
+def read_version(value: object) -> int | None:
+    """A version, which the protocol writes as text.
+
+    >>> read_version("12"), read_version(None)
+    (12, None)
+
+    Raises:
+        ModelUnknown: No version is written like this.
+    """
+    if value is None:
+        return None
+    text = str(value) if type(value) is str or type(value) is int else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) >= 1):
+        raise ModelUnknown(
+            f"expected a version as a whole number from 1, got {quoted(str(value))}; see /v2 and /models"
+        )
+    return int(text)
