@@ -22,7 +22,7 @@ import tritonclient.http
 from benchmarks.server import serve
 from benchmarks.standin import arm_frame, publish_standin
 from service.contract import model_names, open_bundle, versions
-from service.engine import open_engine
+from service.engine import Wanted, open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def _ways(models: Path, web: httpx.Client, port: int) -> dict[str, Callable[[], 
     name = model_names(models)[0]
     frames = np.ascontiguousarray(arm_frame(0, 64, 64))[np.newaxis]
     bundle = open_bundle(models / name / str(versions(models, name)[-1]))
-    engine, _ = open_engine(bundle, precision=None, provider="cpu", intra_op_threads=1, max_batch=None)
+    engine = open_engine(bundle, Wanted("cpu"))
     raw = {"Content-Type": "application/octet-stream", "Accept": "application/x-npy"}
     ways: dict[str, Callable[[], Any]] = {
         "in process, ONNX Runtime": lambda: engine.run(frames, latents=False),
