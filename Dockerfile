@@ -23,6 +23,7 @@ ARG EXTRA=serve
 WORKDIR /requirements
 RUN python -m venv --without-pip /opt/robomask && touch robomask.py README.md LICENSE
 COPY pyproject.toml ./
+# hadolint ignore=DL3013 # versions stand in pyproject.toml
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check --only-binary :all: ".[$EXTRA]"
 WORKDIR /src
@@ -35,6 +36,7 @@ FROM base AS train-packages
 WORKDIR /requirements
 RUN python -m venv --without-pip /opt/robomask && touch robomask.py README.md LICENSE
 COPY pyproject.toml ./
+# hadolint ignore=DL3013 # versions stand in pyproject.toml
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check ".[train]"
 WORKDIR /src

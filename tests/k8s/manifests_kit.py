@@ -95,7 +95,7 @@ def of_kind(objects: tuple[Object, ...], *kinds: str) -> list[Object]:
 
 
 def pod_specs(objects: tuple[Object, ...]) -> Iterator[tuple[str, Object]]:
-    """Every pod's specification, with the name of what makes it. KServe's is in two objects: the second completes it."""
+    """Every pod's specification, with the name of what makes it. KServe's is made of two objects."""
     for one in objects:
         spec, name = one.get("spec", {}), f"{one['kind']} {one['metadata']['name']}"
         match one["kind"]:
@@ -131,7 +131,9 @@ def settings_of(objects: tuple[Object, ...]) -> dict[str, str]:
 
 def variables() -> dict[str, str]:
     """The environment variable of every setting that is no secret, and what it does."""
-    return {f"ROBOMASK_{n.upper()}": f.description or "" for n, f in Settings.model_fields.items() if n not in secrets()}
+    return {
+        f"ROBOMASK_{n.upper()}": f.description or "" for n, f in Settings.model_fields.items() if n not in secrets()
+    }
 
 
 def secrets() -> set[str]:

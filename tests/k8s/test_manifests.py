@@ -1,7 +1,8 @@
 """The manifests: valid by Kubernetes' own schemas, safe, and true to the service."""
 
+import itertools
 import re
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from manifests_kit import (
@@ -25,6 +26,9 @@ from robomask import COMMANDS
 from service.settings import Settings
 from training.commands.pretrain import KINDS
 from training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SERVING = [name for name in BUILDS if not name.startswith("training")]
 OWN_DEPLOYMENT = [name for name in SERVING if name != "kserve"]
@@ -113,7 +117,7 @@ def test_volumes_that_are_mounted_exist(name: str) -> None:
 def test_the_file_of_settings_has_every_setting_with_what_it_does() -> None:
     lines = (K8S / "shared/robomask.env").read_text().splitlines()
     described: dict[str, str] = {}
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if found := re.match(r"#?(ROBOMASK_\w+)=", line):
             described[found[1]] = before.removeprefix("# ")
     for name, description in variables().items():
@@ -126,7 +130,7 @@ def test_the_settings_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     for variable, value in settings_of(build(name)).items():
         monkeypatch.setenv(variable, value)
     settings = Settings(_cli_parse_args=False)
-    assert settings.host == "0.0.0.0"
+    assert settings.host == "0.0.0.0"  # noqa: S104 - a pod is reached by its address
     assert settings.log_format == "json"
 
 

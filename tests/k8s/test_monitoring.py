@@ -1,4 +1,4 @@
-"""Alerts, dashboard and scaling ask for metrics, labels and values that the service has, and people are told what to do."""
+"""Alerts, dashboard and scaling ask for what the service has, and people are told what to do."""
 
 import re
 import shutil
