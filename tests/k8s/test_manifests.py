@@ -121,8 +121,8 @@ def test_the_file_of_settings_has_every_setting_with_what_it_does() -> None:
         if found := re.match(r"#?(ROBOMASK_\w+)=", line):
             described[found[1]] = before.removeprefix("# ")
     for name, description in variables().items():
-        assert described.get(name) == description, f"robomask.env: expected these lines:\n# {description}\n#{name}="
-    assert set(described) == set(variables()), "robomask.env names settings that the service does not have"
+        assert described.get(name) == description, f"{name}: run k8s/render_settings.py"
+    assert set(described) == set(variables()), "run k8s/render_settings.py"
 
 
 @pytest.mark.parametrize("name", SERVING)
