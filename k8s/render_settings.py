@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script beside the manifests, no package
 """Bring shared/robomask.env up to date with the service's settings; what is set there stays as it is.
 
 python k8s/render_settings.py
@@ -15,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from service.settings import Settings  # noqa: E402 - the checkout this file is in
 
 HEAD = """\
-# Every setting of the service (`robomask serve --help`), most at its default; a line that starts with #ROBOMASK_ is left
-# to the service, which chooses by what it finds. An overlay changes a setting with `behavior: merge`. Secrets are none of
-# these: the Deployment refers to them. After a change of the service's settings run k8s/render_settings.py.
+# Every setting of the service (`robomask serve --help`), most at its default; a line that starts with #ROBOMASK_ is
+# left to the service, which chooses by what it finds. An overlay changes a setting with `behavior: merge`. Secrets are
+# none of these: the Deployment refers to them. After a change of the service's settings run k8s/render_settings.py.
 """
 
 
