@@ -51,7 +51,7 @@ def promtool(*arguments: str, stdin: str | None = None) -> subprocess.CompletedP
     return subprocess.run([found, *arguments], input=stdin, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize(("where", "query"), every_query(), ids=[where for where, _ in every_query()])
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=one[0]) for one in every_query()])
 def test_every_query_asks_for_what_the_service_has(where: str, query: str) -> None:
     known = {**metrics(), "up": set[str]()}
     named = set(NAME.findall(query))

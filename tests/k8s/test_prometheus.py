@@ -89,12 +89,12 @@ def test_the_service_is_up(scraped: Scraped) -> None:
     assert series["value"][1] == "1"
 
 
-@pytest.mark.parametrize(("where", "query"), dashboard_queries(), ids=[where for where, _ in dashboard_queries()])
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=one[0]) for one in dashboard_queries()])
 def test_every_panel_shows_data(scraped: Scraped, where: str, query: str) -> None:
     assert has_data(scraped.ask(query)), where
 
 
-@pytest.mark.parametrize(("where", "query"), scaling_queries(), ids=[where for where, _ in scaling_queries()])
+@pytest.mark.parametrize(("where", "query"), [pytest.param(*one, id=one[0]) for one in scaling_queries()])
 def test_autoscalers_get_numbers(scraped: Scraped, where: str, query: str) -> None:
     assert has_data(scraped.ask(query)), where
 
