@@ -38,7 +38,7 @@ def allowed_values() -> dict[str, set[str]]:
         "route": set(routes()),
         "provider": set(Provider.__args__),  # type: ignore[attr-defined]
         "le": buckets,
-        "outcome": {"ok", "refused", "shed", "failed", "cancelled"},
+        "outcome": {"ok", "refused", "shed", "superseded", "late", "failed", "cancelled"},
         "job": {"robomask"},
         "namespace": {"robomask"},
     }

@@ -5,6 +5,7 @@ import math
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,8 @@ class Scraped(NamedTuple):
 
     def work(self) -> None:
         """A frame, and a body that is none."""
-        assert self.service.segment(png(golden_frames()[0])).status_code == 200
+        captured = {"X-Captured-At": str(time.time()), "X-Deadline-Ms": "10000"}
+        assert self.service.segment(png(golden_frames()[0]), headers=captured).status_code == 200
         assert self.service.segment(b"rubbish").status_code == 400
 
 
