@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import sys
-from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic import ValidationError
@@ -16,29 +15,12 @@ from service import logs
 from service.app import create_app, create_models
 from service.errors import StartFailed
 from service.protocol import server_options
+from service.server import Server
 from service.settings import Settings, unknown_variables
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from service.models import Models
 
 __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
-
-
-class Server(uvicorn.Server):
-    """A server that says it is not ready from the moment it is told to stop."""
-
-    def __init__(self, config: uvicorn.Config, models: Models) -> None:
-        super().__init__(config)
-        self._models = models
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
-        self._models.drain()
-        super().handle_exit(sig, frame)
 
 
 def main(argv: list[str]) -> int:

@@ -1,5 +1,6 @@
 """`robomask serve` as people start and stop it, and its settings."""
 
+import http.client
 import os
 import signal
 import socket
@@ -56,6 +57,31 @@ def test_it_starts_answers_and_stops_with_status_zero(tmp_path: Path, free_port:
         rest = process.stderr.read()
         assert process.wait(60) == 0, rest
         assert "Traceback" not in rest
+
+
+def test_a_kept_connection_gets_its_answer_while_the_service_stops(tmp_path: Path, free_port: int) -> None:
+    publish_tiny(tmp_path)
+    command = [sys.executable, "-m", "service", "--models", str(tmp_path), "--port", str(free_port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "is ready in" in line)
+        kept = [http.client.HTTPConnection("127.0.0.1", free_port, timeout=30) for _ in range(8)]
+        for connection in kept:
+            assert ask(connection) == "200"
+        process.send_signal(signal.SIGTERM)
+        for connection in kept:
+            while ask(connection) != "close":  # the signal may take a moment; a reset would raise
+                pass
+        rest = process.stderr.read()
+        assert process.wait(60) == 0, rest
+
+
+def ask(connection: http.client.HTTPConnection) -> str:
+    """Whether the connection is to be closed, or else the status of the answer."""
+    connection.request("GET", "/livez")
+    answer = connection.getresponse()
+    answer.read()
+    return "close" if answer.headers.get("connection") == "close" else str(answer.status)
 
 
 def test_without_a_model_it_says_where_it_looked_and_exits(tmp_path: Path) -> None:
