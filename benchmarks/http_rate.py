@@ -30,6 +30,7 @@ from benchmarks.server import Served, serve
 from benchmarks.standin import arm_frame, publish_standin
 from service.contract import Bundle, model_names, open_bundle, versions
 from service.cores import usable_cores
+from service.engine import precision_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +157,7 @@ def _wrk(wrk: str, script: Path, case: Case, port: int, *, clients: int, seconds
 def _ceiling(bundle: Bundle) -> float:
     """Frames a second without any service."""
     cores = usable_cores()
-    content = bundle.model(bundle.manifest.default_precision)
+    content = bundle.model(precision_for(bundle, None, "cpu").precision)
     one, wide = _session(content, 1), _session(content, cores)
     frames = arm_frame(0)[np.newaxis]
 

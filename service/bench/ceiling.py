@@ -33,11 +33,13 @@ class Ceiling(NamedTuple):
         one_session: One caller, one session with as many threads as cores, batch 1.
         shared_session: As many callers as cores share one single-threaded session, batch 1.
         frame_ms: Median of one frame, one caller, single-threaded session.
+        precision: Which of the bundle's models it was.
     """
 
     one_session: float
     shared_session: float
     frame_ms: float
+    precision: str
 
     @property
     def best(self) -> float:
@@ -50,7 +52,7 @@ class CeilingProcess:
 
     Args:
         bundle: Folder of the bundle.
-        precision: Which of its models; by default the one that it recommends.
+        precision: Which of its models; by default the one that the service would take on this CPU.
         cores: Cores to fill.
 
     Raises:
@@ -97,9 +99,11 @@ def _serve(folder: Path, precision: str | None, cores: int) -> None:
     import onnxruntime as ort  # noqa: PLC0415
 
     from service.contract import INPUTS, PROBABILITY, open_bundle  # noqa: PLC0415
+    from service.engine import precision_for  # noqa: PLC0415
 
     bundle = open_bundle(folder)
-    content = bundle.model(cast("Precision", precision or bundle.manifest.default_precision))
+    chosen = precision_for(bundle, cast("Precision | None", precision), "cpu").precision
+    content = bundle.model(chosen)
     frame = np.ascontiguousarray(bundle.golden().frames[:1])
 
     def session(threads: int) -> Any:
@@ -134,7 +138,7 @@ def _serve(folder: Path, precision: str | None, cores: int) -> None:
         one_session, _ = rate(wide, 1, seconds)
         shared, _ = rate(narrow, cores, seconds)
         _, alone_s = rate(narrow, 1, seconds)
-        return Ceiling(one_session, shared, alone_s * 1000)
+        return Ceiling(one_session, shared, alone_s * 1000, chosen)
 
     measure(0.2)
     print("{}", flush=True)

@@ -25,7 +25,7 @@ def _lines(report: Report) -> Iterator[str]:
     ceiling = report.ceiling()
     if ceiling is not None:
         yield (
-            f"ceiling of the model alone: {ceiling.best:.1f} frames/s "
+            f"ceiling of the model alone, {ceiling.precision}: {ceiling.best:.1f} frames/s "
             f"(one session of {report.cores} threads {ceiling.one_session:.1f}, "
             f"{report.cores} callers of one session {ceiling.shared_session:.1f}); one frame {ceiling.frame_ms:.2f} ms"
         )

@@ -68,7 +68,12 @@ class Report(BaseModel):
     def ceiling(self) -> Ceiling | None:
         """Medians of the ceiling."""
         found = [each.ceiling for each in self.rounds if each.ceiling is not None]
-        return Ceiling(*map(statistics.median, zip(*found, strict=True))) if found else None
+        if not found:
+            return None
+        one_session, shared_session, frame_ms = (
+            statistics.median(values) for values in zip(*(ceiling[:3] for ceiling in found), strict=True)
+        )
+        return Ceiling(one_session, shared_session, frame_ms, found[0].precision)
 
     def of_ceiling(self, clients: int) -> float | None:
         """Median over the rounds of a closed loop's rate as a share of the ceiling in the same round."""

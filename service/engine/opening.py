@@ -60,14 +60,14 @@ def open_engine(bundle: Bundle, wanted: Wanted) -> Engine:
 
 
 def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str) -> Engine:
-    choice = _choose(bundle, wanted, "cpu")
+    choice = precision_for(bundle, wanted.precision, "cpu")
     session = open_session(bundle, choice.precision, [CPU], wanted.intra_op_threads)
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
     return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason)
 
 
 def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"]) -> Engine:
-    choice = _choose(bundle, wanted, provider)
+    choice = precision_for(bundle, wanted.precision, provider)
     max_batch = wanted.max_batch or MAX_BATCH[provider]
     runner = open_on_gpu(
         bundle,
@@ -81,6 +81,7 @@ def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"
     return Engine(runner, provider, choice.precision, max_batch, reason)
 
 
-def _choose(bundle: Bundle, wanted: Wanted, provider: Provider) -> Choice:
+def precision_for(bundle: Bundle, wanted: Precision | None, provider: Provider) -> Choice:
+    """Which of a bundle's models suits a device of this machine: see `choose_precision`."""
     manifest = bundle.manifest
-    return choose_precision(wanted.precision, provider, manifest.precisions, manifest.default_precision, dot_products())
+    return choose_precision(wanted, provider, manifest.precisions, manifest.default_precision, dot_products())
