@@ -10,15 +10,16 @@ import onnxruntime as ort
 
 from service.contract import FRAME_SIZE, INPUTS, LATENTS, OUTPUTS, PROBABILITY, Bundle, BundleInvalid, TensorSpec
 from service.errors import ModelFault, ProviderMissing
+from service.onnx_file import OnnxInvalid, inspect_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from service.contract import Golden, Precision
 
-__all__ = ["Engine", "Prediction", "Provider", "open_engine", "self_test", "warm_up"]
+__all__ = ["Engine", "Prediction", "Provider", "batch_buckets", "open_engine", "self_test", "warm_up"]
 
 Provider = Literal["cuda", "cpu"]
 
@@ -28,6 +29,10 @@ _MAX_BATCH: Final[dict[Provider, int]] = {"cpu": 1, "cuda": 32}
 """On a CPU a batch is no faster than its frames one by one on several cores, and those are fairer."""
 
 _TYPES: Final = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+
+
+def _no_rest(_: float) -> None:
+    """Go on at once."""
 
 
 class Prediction(NamedTuple):
@@ -112,16 +117,30 @@ def open_engine(
         return Engine(_open_session(bundle, content, _CPU, intra_op_threads), "cpu", precision, max_batch), str(missing)
 
 
-def self_test(engine: Engine, golden: Golden) -> float:
+def batch_buckets(max_batch: int) -> list[int]:
+    """Batch sizes that are tried before a model serves: the powers of two, and the largest.
+
+    >>> batch_buckets(1), batch_buckets(6)
+    ([1], [1, 2, 4, 6])
+    """
+    return sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
+
+
+def self_test(engine: Engine, golden: Golden, rest: Callable[[float], None] = _no_rest) -> float:
     """Run the golden frames, all at once and one alone; returns the largest difference found.
+
+    Args:
+        engine: What is tested.
+        golden: Frames and what is expected for them.
+        rest: Called after each run with the seconds that it took.
 
     Raises:
         BundleInvalid: The answers differ by more than the bundle allows.
     """
     allowed = golden.allowed(engine.precision)
     try:
-        together = engine.run(golden.frames, latents=True)
-        alone = engine.run(golden.frames[:1], latents=False)
+        together = _timed(engine, golden.frames, latents=True, rest=rest)
+        alone = _timed(engine, golden.frames[:1], latents=False, rest=rest)
     except ModelFault as error:
         raise BundleInvalid(f"expected the golden frames to run, got: {error}") from error
     if together.latents is None or together.latents.shape != (len(golden.frames), *LATENTS.shape[1:]):
@@ -138,14 +157,21 @@ def self_test(engine: Engine, golden: Golden) -> float:
     return difference
 
 
-def warm_up(engine: Engine, batch_sizes: Sequence[int]) -> float:
+def warm_up(engine: Engine, batch_sizes: Sequence[int], rest: Callable[[float], None] = _no_rest) -> float:
     """Run every batch size twice, so that no client pays for what happens at a first time; returns the seconds."""
     started = time.perf_counter()
     for size in batch_sizes:
         frames = np.zeros((size, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
         for latents in (False, True):
-            engine.run(frames, latents=latents)
+            _timed(engine, frames, latents=latents, rest=rest)
     return time.perf_counter() - started
+
+
+def _timed(engine: Engine, frames: NDArray[np.uint8], *, latents: bool, rest: Callable[[float], None]) -> Prediction:
+    started = time.perf_counter()
+    prediction = engine.run(frames, latents=latents)
+    rest(time.perf_counter() - started)
+    return prediction
 
 
 def _open_on_cuda(bundle: Bundle, content: bytes, intra_op_threads: int) -> ort.InferenceSession:
@@ -175,7 +201,10 @@ def _open_session(bundle: Bundle, content: bytes, provider: str, intra_op_thread
     cuda_options: dict[str, Any] = {"cudnn_conv_algo_search": "HEURISTIC"}
     providers = [(_CUDA, cuda_options), _CPU] if provider == _CUDA else [_CPU]
     try:
+        inspect_onnx(content)
         session = ort.InferenceSession(content, options, providers=providers)
+    except OnnxInvalid as error:
+        raise BundleInvalid(f"{bundle.folder}: {error}") from error
     except Exception as error:
         raise BundleInvalid(f"{bundle.folder}: expected an ONNX model, the runtime refuses it: {error}") from error
     found = [*session.get_inputs(), *session.get_outputs()]

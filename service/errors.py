@@ -10,7 +10,10 @@
     │   ├── MediaTypeUnsupported       a form of request that is not read here
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
-    │   └── ModelUnknown               a model or version that is not in service
+    │   ├── ModelUnknown               a model or version that is not in service
+    │   ├── ModelFixed                 a model or version that cannot be put into or taken out of service
+    │   ├── AdminClosed                what needs the admin token, where none is set
+    │   └── AdminTokenWrong            what needs the admin token, without it
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
     │   └── NotReady                   no model answers yet, or none does any more
@@ -31,6 +34,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AdminClosed",
+    "AdminTokenWrong",
     "BadRequest",
     "BodyMalformed",
     "BodyMissing",
@@ -41,6 +46,7 @@ __all__ = [
     "FrameUndecodable",
     "MediaTypeUnsupported",
     "ModelFault",
+    "ModelFixed",
     "ModelUnknown",
     "NotAcceptable",
     "NotReady",
@@ -141,6 +147,27 @@ class ModelUnknown(BadRequest):
 
     code = "model-unknown"
     title = "Model not in service"
+
+
+class ModelFixed(BadRequest):
+    """The model or version cannot be put into or taken out of service."""
+
+    code = "model-fixed"
+    title = "Model cannot be changed"
+
+
+class AdminClosed(BadRequest):
+    """It needs the admin token, and the service has none."""
+
+    code = "admin-closed"
+    title = "Closed"
+
+
+class AdminTokenWrong(BadRequest):
+    """It needs the admin token, and the request has none or another."""
+
+    code = "admin-token-wrong"
+    title = "Admin token needed"
 
 
 class Unavailable(RobomaskError):

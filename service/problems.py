@@ -27,6 +27,9 @@ STATUS: Final[dict[type[errors.RobomaskError], int]] = {
     errors.NotAcceptable: 406,
     errors.ParameterInvalid: 422,
     errors.ModelUnknown: 404,
+    errors.ModelFixed: 409,
+    errors.AdminClosed: 403,
+    errors.AdminTokenWrong: 401,
     errors.Busy: 503,
     errors.NotReady: 503,
     errors.DeadlineMissed: 504,
@@ -72,7 +75,9 @@ def problem(error: errors.RobomaskError, request_id: str) -> Response:
         request_id=request_id,
         frame=error.frame,
     )
-    return _response(body, {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.Unavailable) else {})
+    if isinstance(error, errors.Unavailable):
+        return _response(body, {"Retry-After": str(error.retry_after_s)})
+    return _response(body, {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.AdminTokenWrong) else {})
 
 
 def framework_problem(status: int, method: str, path: str, allow: str | None, request_id: str) -> Response:
