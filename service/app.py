@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from service import stream
 from service.http import Segment, answer_errors, segment_router
 from service.limits import MemoryBudget
 from service.logs import RequestLog
@@ -22,6 +23,7 @@ from service.openapi import as_problems
 from service.pipeline import Pipeline
 from service.scheduler import Scheduler
 from service.state import page_router, state_router
+from service.stream import Streaming, stream_router
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["create_app", "create_models"]
 
 _TITLE = "robomask"
-_DESCRIPTION = "Frame in, mask out: tells a robot's own arm from the rest of what its camera sees."
+_DESCRIPTION = f"""Frame in, mask out: tells a robot's own arm from the rest of what its camera sees.
+
+# Streams
+
+{stream.__doc__ or ""}"""
 
 
 class _Service(FastAPI):
@@ -116,6 +122,18 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         title=_TITLE, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     app.include_router(segment_router())
+    app.include_router(
+        stream_router(
+            Streaming(
+                pipeline=pipeline,
+                models=models,
+                metrics=metrics,
+                credit_limit=settings.stream_credits,
+                idle_s=settings.stream_idle_s,
+                limit=settings.stream_limit,
+            )
+        )
+    )
     app.include_router(state_router(models, metrics))
     app.include_router(page_router())
     app.add_middleware(envelope)

@@ -8,6 +8,7 @@
     │   ├── FrameUndecodable           a frame that is no picture, or half of one
     │   ├── TooLarge                   bytes, pixels or frames beyond a limit
     │   ├── MediaTypeUnsupported       a form of request that is not read here
+    │   ├── StreamIdle                 nothing came on a stream for a long time
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
     │   ├── ModelUnknown               a model or version that is not in service
@@ -55,6 +56,7 @@ __all__ = [
     "RobomaskError",
     "Stale",
     "StartFailed",
+    "StreamIdle",
     "Superseded",
     "TooLarge",
     "Unavailable",
@@ -105,6 +107,13 @@ class BodySlow(BadRequest):
 
     code = "body-slow"
     title = "Body too slow"
+
+
+class StreamIdle(BadRequest):
+    """Nothing came on a stream for a long time."""
+
+    code = "stream-idle"
+    title = "Stream idle"
 
 
 class FrameUndecodable(BadRequest):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.errors import DeadlineMissed, FrameTooOld, ParameterInvalid, Stale, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["HEADERS", "Freshness", "read_freshness"]
+__all__ = ["HEADERS", "Freshness", "Names", "read_freshness"]
 
 DEADLINE: Final = b"x-deadline-ms"
 CAPTURED: Final = b"x-captured-at"
@@ -23,6 +23,17 @@ _LONGEST_MS: Final = 3_600_000.0
 _SKEW_S: Final = 60.0
 _LONGEST_ID: Final = 128
 _MILLISECONDS: Final = 1e11  # seconds until the year 5138; as milliseconds, the year 1973
+
+
+class Names(NamedTuple):
+    """What the client calls them, for the errors."""
+
+    deadline: str = "X-Deadline-Ms"
+    captured: str = "X-Captured-At"
+    max_age: str = "X-Max-Age-Ms"
+
+
+_HTTP: Final = Names()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +69,49 @@ class Freshness:
             most = (self.due_s - self.captured_s) * 1000
             return FrameTooOld(
                 f"expected a frame that is at most {most:.0f} ms old when answered, but {reason}; "
-                "send a newer one, or allow more with X-Max-Age-Ms"
+                "send a newer one, or allow a greater age"
             )
         budget = (self.due_s - self.arrived_s) * 1000
         return DeadlineMissed(
             f"expected to answer within {budget:.0f} ms of arrival, but {reason}; "
-            "send the next frame, or allow more with X-Deadline-Ms"
+            "send the next frame, or allow more time"
         )
 
 
-def read_freshness(headers: Mapping[bytes, bytes], arrived_s: float, wall_s: Callable[[], float]) -> Freshness:
+def read_freshness(
+    headers: Mapping[bytes, bytes],
+    arrived_s: float,
+    wall_s: Callable[[], float],
+    names: Names = _HTTP,
+    *,
+    stream: Hashable | None = None,
+) -> Freshness:
     """Read a request's headers, names in lower case.
 
     Args:
         headers: The request's.
         arrived_s: When it came, in seconds of `time.perf_counter`.
         wall_s: The same moment in Unix seconds; asked only if a capture time is there to compare.
+        names: What the client calls its values.
+        stream: The stream that the frame belongs to, if it does not say so itself.
 
     Raises:
         ParameterInvalid: A value is not what it should be.
         FrameTooOld: The frame is too old already.
     """
     if HEADERS.isdisjoint(headers):
-        return Freshness(arrived_s)
-    budget_s = _milliseconds(headers, DEADLINE, "X-Deadline-Ms")
-    max_age_s = _milliseconds(headers, MAX_AGE, "X-Max-Age-Ms")
-    stream = _stream(headers)
+        return Freshness(arrived_s, stream=stream)
+    budget_s = _milliseconds(headers, DEADLINE, names.deadline)
+    max_age_s = _milliseconds(headers, MAX_AGE, names.max_age)
+    stream = _stream(headers) or stream
     due_s = math.inf if budget_s is None else arrived_s + budget_s
     if CAPTURED not in headers:
         if max_age_s is not None:
             raise ParameterInvalid(
-                "expected X-Captured-At (Unix seconds) beside X-Max-Age-Ms, got none; without it no age is known"
+                f"expected {names.captured} (Unix seconds) beside {names.max_age}, got none; without it no age is known"
             )
         return Freshness(arrived_s, due_s, stream=stream)
-    age_s = _age(headers[CAPTURED], wall_s())
+    age_s = _age(headers[CAPTURED], wall_s(), names.captured)
     captured_s = arrived_s - age_s
     by_age = max_age_s is not None and captured_s + max_age_s < due_s
     if max_age_s is not None and by_age:
@@ -122,19 +142,19 @@ def _milliseconds(headers: Mapping[bytes, bytes], name: bytes, shown: str) -> fl
     return value / 1000
 
 
-def _age(text: bytes, wall_s: float) -> float:
+def _age(text: bytes, wall_s: float, shown: str) -> float:
     """Seconds since capture; clocks that differ a little may make it seem to lie ahead, which counts as now."""
     captured = _number(text)
     if not 0 < captured < math.inf:
         raise ParameterInvalid(
-            f"expected X-Captured-At as Unix seconds, such as {wall_s:.3f}, got {_shown(text)}; "
+            f"expected {shown} as Unix seconds, such as {wall_s:.3f}, got {_shown(text)}; "
             "in Python that is time.time()"
         )
     age = wall_s - captured
     if age < -_SKEW_S:
         hint = "this looks like milliseconds or finer" if captured > _MILLISECONDS else "check the camera host's clock"
         raise ParameterInvalid(
-            f"expected X-Captured-At as Unix seconds up to now ({wall_s:.3f}), got {_shown(text)}; {hint}"
+            f"expected {shown} as Unix seconds up to now ({wall_s:.3f}), got {_shown(text)}; {hint}"
         )
     return max(0.0, age)
 

@@ -65,8 +65,11 @@ def confidence(probability: NDArray[np.float32], threshold: float) -> float:
     >>> round(confidence(np.array([[0.1, 0.2]], np.float32), 0.5), 3)
     0.8
     """
-    robot = probability[probability >= least(threshold)]
-    return float(np.add.reduce(robot)) / robot.size if robot.size else 1.0 - float(probability.max())
+    robot = probability >= least(threshold)
+    count = int(np.count_nonzero(robot))
+    if not count:
+        return 1.0 - float(probability.max())
+    return float(np.dot(probability.ravel(), robot.ravel().astype(np.float32))) / count
 
 
 def describe(mask: NDArray[np.uint8]) -> MaskFacts:

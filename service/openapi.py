@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 from service.answers import FORMS, SegmentAnswer
 from service.geometry import Fit
 from service.problems import MEDIA_TYPE, Problem
-from service.query import Size
+from service.query import LatentsType, Size
 from service.requests import JSON, MEDIA_TYPES, MULTIPART
 
 __all__ = ["ERRORS", "SEGMENT", "SEGMENT_ANSWERS", "as_problems"]
@@ -17,6 +17,10 @@ _BINARY: Final[dict[str, Any]] = {"type": "string", "format": "binary"}
 
 def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return _parameter(name, description, **schema) | {"in": "header"}
 
 
 SEGMENT: Final[dict[str, Any]] = {
@@ -29,6 +33,13 @@ SEGMENT: Final[dict[str, Any]] = {
             maximum=1,
         ),
         _parameter("latents", "Answer with latents too (JSON and npz).", type="boolean", default=False),
+        _parameter(
+            "latents_dtype",
+            "Type of the latents; float16 halves their bytes. Only with latents=true.",
+            type="string",
+            enum=list(get_args(LatentsType)),
+            default="float32",
+        ),
         _parameter("probability", "Answer with probabilities too (npz).", type="boolean", default=False),
         _parameter(
             "size",
@@ -48,6 +59,28 @@ SEGMENT: Final[dict[str, Any]] = {
         _parameter("version", "The version that has to answer.", type="integer", minimum=1),
         _parameter("width", "Width of a raw RGB24 frame.", type="integer", minimum=1),
         _parameter("height", "Height of a raw RGB24 frame.", type="integer", minimum=1),
+        _header(
+            "X-Deadline-Ms",
+            "Milliseconds from the request's arrival within which its answer is wanted; what cannot make it is refused "
+            "with 504 before the model runs.",
+            type="number",
+            exclusiveMinimum=0,
+        ),
+        _header("X-Captured-At", "When the frame was taken, in Unix seconds.", type="number"),
+        _header(
+            "X-Max-Age-Ms",
+            "Greatest age of the frame when it is answered; one that is or would be older is refused with 504. Goes "
+            "with X-Captured-At.",
+            type="number",
+            exclusiveMinimum=0,
+        ),
+        _header(
+            "X-Stream-Id",
+            "The camera. Only its newest frame is run: an older one that still waits is answered 409 `superseded`.",
+            type="string",
+            maxLength=128,
+        ),
+        _header("X-Request-Id", "Comes back with the answer; made up if it is missing.", type="string", maxLength=128),
     ],
     "requestBody": {
         "required": True,

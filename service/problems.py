@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service import errors
 
-__all__ = ["MEDIA_TYPE", "STATUS", "Problem", "framework_problem", "not_http", "problem", "status_of"]
+__all__ = ["MEDIA_TYPE", "STATUS", "Problem", "details", "framework_problem", "not_http", "problem", "status_of"]
 
 MEDIA_TYPE: Final = "application/problem+json"
 _PREFIX: Final = "urn:robomask:problem:"
@@ -21,6 +21,7 @@ STATUS: Final[dict[type[errors.RobomaskError], int]] = {
     errors.BodyMissing: 400,
     errors.BodyMalformed: 400,
     errors.BodySlow: 408,
+    errors.StreamIdle: 408,
     errors.FrameUndecodable: 400,
     errors.TooLarge: 413,
     errors.MediaTypeUnsupported: 415,
@@ -63,10 +64,10 @@ def status_of(error: errors.RobomaskError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def problem(error: errors.RobomaskError, request_id: str) -> Response:
-    """The answer to a request that failed."""
+def details(error: errors.RobomaskError, request_id: str) -> Problem:
+    """What is said of a request, or a frame of a stream, that failed."""
     detail = str(error)
-    body = Problem(
+    return Problem(
         type=f"{_PREFIX}{error.code}",
         title=error.title,
         status=status_of(error),
@@ -75,9 +76,16 @@ def problem(error: errors.RobomaskError, request_id: str) -> Response:
         request_id=request_id,
         frame=error.frame,
     )
+
+
+def problem(error: errors.RobomaskError, request_id: str) -> Response:
+    """The answer to a request that failed."""
+    headers: dict[str, str] = {}
     if isinstance(error, errors.Unavailable):
-        return _response(body, {"Retry-After": str(error.retry_after_s)})
-    return _response(body, {"WWW-Authenticate": "Bearer"} if isinstance(error, errors.AdminTokenWrong) else {})
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, errors.AdminTokenWrong):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(details(error, request_id), headers)
 
 
 def framework_problem(status: int, method: str, path: str, allow: str | None, request_id: str) -> Response:

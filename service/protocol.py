@@ -5,14 +5,17 @@ uvicorn lets a client send headers or trailers without end, and answers what is 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.middleware import new_request_id
 from service.problems import not_http
 
-__all__ = ["BoundedHttpProtocol"]
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+__all__ = ["BoundedHttpProtocol", "server_options"]
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _FRAMING: Final = 8
@@ -59,3 +62,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         ]
         self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
         self.transport.close()
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn is to speak on the wire, wherever it listens."""
+    return {
+        "http": BoundedHttpProtocol,
+        "ws": "websockets-sansio",
+        "ws_max_size": settings.max_body_bytes,
+        "ws_per_message_deflate": False,  # frames and masks are compressed already
+        "log_config": None,
+        "access_log": False,  # one line a request is written by the middleware
+        "server_header": False,
+        "timeout_keep_alive": settings.keep_alive_s,
+        "timeout_graceful_shutdown": settings.shutdown_s,
+    }

@@ -15,7 +15,7 @@ from pydantic_settings import CliApp
 from service import logs
 from service.app import create_app, create_models
 from service.errors import StartFailed
-from service.protocol import BoundedHttpProtocol
+from service.protocol import server_options
 from service.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
@@ -72,14 +72,8 @@ def _serve(settings: Settings) -> int:
         create_app(settings, models, stop),
         host=settings.host,
         port=settings.port,
-        http=BoundedHttpProtocol,
-        ws="none",
         lifespan="on",
-        log_config=None,
-        access_log=False,  # one line a request is written by the middleware
-        server_header=False,
-        timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.shutdown_s,
+        **server_options(settings),
     )
     server = Server(config, models)
     # Having stopped in good order, uvicorn raises the signal once more; the exit status is to say 0 all the same.

@@ -19,7 +19,7 @@ from PIL import Image
 from service.app import create_app, create_models
 from service.contract import Bundle, Golden, Lineage, Metric, publish
 from service.models import Models
-from service.protocol import BoundedHttpProtocol
+from service.protocol import server_options
 from service.settings import Settings
 
 WEIGHTS = np.array([16.0, -8.0, 0.0], np.float32)
@@ -123,10 +123,7 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     config = uvicorn.Config(
         create_app(chosen, models, failures.append),
         port=0,
-        http=BoundedHttpProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
+        **server_options(chosen),
     )
     server = uvicorn.Server(config)
     listening = config.bind_socket()

@@ -1,7 +1,9 @@
 """Jobs run in order, in batches that their model allows, and none of them can hurt another."""
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from service.engine import Prediction
-from service.errors import Busy, ModelFault
+from service.errors import Busy, DeadlineMissed, ModelFault, Superseded
+from service.freshness import Freshness
 from service.scheduler import Scheduler
 
 POISON = 255
@@ -41,8 +44,8 @@ def frames_of(*values: int) -> np.ndarray:
 
 
 @contextmanager
-def scheduler_of(workers: int = 1, limit_frames: int = 100) -> Iterator[Scheduler]:
-    scheduler = Scheduler(workers, limit_frames, lambda _: None)
+def scheduler_of(workers: int = 1, limit_frames: int = 100, limit_s: float = 1000.0) -> Iterator[Scheduler]:
+    scheduler = Scheduler(workers, limit_frames, lambda _: None, limit_s=limit_s)
     try:
         yield scheduler
     finally:
@@ -57,11 +60,19 @@ async def held(scheduler: Scheduler, model: Sums) -> asyncio.Task[object]:
     return task
 
 
-async def queued(scheduler: Scheduler, model: Sums, *requests: tuple[int, ...]) -> list[asyncio.Task[object]]:
+def fresh(due_in_s: float = math.inf, stream: str | None = None, captured_s: float | None = None) -> Freshness:
+    now = time.perf_counter()
+    return Freshness(now, now + due_in_s, captured_s, stream=stream)
+
+
+async def queued(
+    scheduler: Scheduler, model: Sums, *requests: tuple[int, ...], freshness: Freshness | None = None
+) -> list[asyncio.Task[object]]:
     """Requests that wait in the queue, in this order."""
     tasks = []
     for values in requests:
-        tasks.append(asyncio.create_task(scheduler.submit(model, frames_of(*values), latents=False)))
+        submission = scheduler.submit(model, frames_of(*values), latents=False, freshness=freshness)
+        tasks.append(asyncio.create_task(submission))
         await asyncio.sleep(0)  # lets the task run up to where it waits
     return tasks
 
@@ -189,5 +200,180 @@ def test_closing_finishes_what_waits() -> None:
             model.go.set()
             await asyncio.gather(first, *rest, closing)
         assert model.batches == [[0], [1], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_a_newer_frame_of_a_stream_takes_the_place_of_an_older_one_that_waits() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1)
+            first = await held(scheduler, model)
+            older = await queued(scheduler, model, (1,), freshness=fresh(stream="a"))
+            other = await queued(scheduler, model, (2,), freshness=fresh(stream="b"))
+            newer = await queued(scheduler, model, (3,), freshness=fresh(stream="a"))
+            await asyncio.wait(older)
+            assert isinstance(older[0].exception(), Superseded)
+            assert scheduler.waiting_frames == 2
+            model.go.set()
+            await asyncio.gather(first, *other, *newer)
+            assert model.batches == [[0], [3], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_a_frame_taken_before_one_that_waits_is_the_older_one_even_if_it_comes_later() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1)
+            first = await held(scheduler, model)
+            newer = await queued(scheduler, model, (1,), freshness=fresh(stream="a", captured_s=50.0))
+            with pytest.raises(Superseded):
+                await scheduler.submit(
+                    model, frames_of(2), latents=False, freshness=fresh(stream="a", captured_s=49.0)
+                )
+            model.go.set()
+            await asyncio.gather(first, *newer)
+            assert model.batches == [[0], [1]]
+
+    asyncio.run(scenario())
+
+
+def test_a_frame_that_runs_is_not_superseded_and_streams_are_forgotten_with_their_frames() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1)
+            model.go.clear()
+            running = asyncio.create_task(
+                scheduler.submit(model, frames_of(1), latents=False, freshness=fresh(stream="a"))
+            )
+            await asyncio.to_thread(model.entered.acquire)
+            newer = await queued(scheduler, model, (2,), freshness=fresh(stream="a"))
+            assert len(scheduler._streams) == 1
+            model.go.set()
+            await asyncio.gather(running, *newer)
+            assert model.batches == [[1], [2]]
+            assert len(scheduler._streams) == 0
+
+    asyncio.run(scenario())
+
+
+def test_what_is_due_earlier_is_run_earlier_and_what_has_no_deadline_is_not_starved() -> None:
+    async def scenario() -> None:
+        with scheduler_of(limit_s=500.0) as scheduler:
+            model = Sums(max_batch=1)
+            first = await held(scheduler, model)
+            rest = [
+                *await queued(scheduler, model, (1,), freshness=fresh(900.0)),
+                *await queued(scheduler, model, (2,)),
+                *await queued(scheduler, model, (3,), freshness=fresh(100.0)),
+            ]
+            model.go.set()
+            await asyncio.gather(first, *rest)
+            assert model.batches == [[0], [3], [2], [1]]
+
+    asyncio.run(scenario())
+
+
+def known(scheduler: Scheduler, model: Sums, frame_s: float) -> None:
+    """Let the scheduler know what a frame takes, as if it had run some."""
+    for _ in range(20):
+        scheduler._run_time(model).add(1, frame_s, time.perf_counter())
+
+
+def test_a_frame_that_would_be_late_is_refused_before_the_model_runs() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1)
+            known(scheduler, model, 10.0)
+            with pytest.raises(DeadlineMissed, match="wait is about 0 ms and the model takes 10000 ms"):
+                await scheduler.submit(model, frames_of(1), latents=False, freshness=fresh(5.0))
+            with pytest.raises(DeadlineMissed):
+                scheduler.check(model, fresh(5.0))
+            scheduler.check(model, fresh(15.0))
+            assert model.batches == []
+
+    asyncio.run(scenario())
+
+
+def test_the_wait_counts_and_what_has_been_let_in_is_not_sacrificed() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1)
+            known(scheduler, model, 10.0)
+            first = await held(scheduler, model)
+            known(scheduler, model, 10.0)
+            let_in = await queued(scheduler, model, (1,), freshness=fresh(25.0))
+            with pytest.raises(DeadlineMissed, match="let in before"):
+                await scheduler.submit(model, frames_of(2), latents=False, freshness=fresh(21.0))
+            with pytest.raises(DeadlineMissed, match="wait is about"):
+                await scheduler.submit(model, frames_of(3), latents=False, freshness=fresh(29.0))
+            third = await queued(scheduler, model, (4,), freshness=fresh(60.0))
+            model.go.set()
+            await asyncio.gather(first, *let_in, *third)
+            assert model.batches == [[0], [1], [4]]
+
+    asyncio.run(scenario())
+
+
+def test_an_estimate_of_another_time_does_not_refuse_for_ever() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1)
+            run_time = scheduler._run_time(model)
+            run_time.add(1, 0.001, 0.0)
+            for _ in range(50):
+                run_time.add(1, 10.0, 1.0)  # long ago in `time.perf_counter`
+            run_time.least_s = 0.001
+            await scheduler.submit(model, frames_of(1), latents=False, freshness=fresh(5.0))
+            assert model.batches == [[1]]
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_that_is_too_long_in_time_refuses_and_says_when_it_will_be_gone() -> None:
+    async def scenario() -> None:
+        with scheduler_of(limit_s=15.0) as scheduler:
+            model = Sums(max_batch=1)
+            known(scheduler, model, 10.0)
+            first = await held(scheduler, model)
+            waiting = await queued(scheduler, model, (1,))
+            with pytest.raises(Busy, match="a wait of at most 15000 ms") as refused:
+                await scheduler.submit(model, frames_of(2), latents=False)
+            assert refused.value.reason == "wait"
+            assert 10 < refused.value.retry_after_s <= 20
+            model.go.set()
+            await asyncio.gather(first, *waiting)
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_does_not_grow_so_far_that_its_most_urgent_frame_is_late() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=8)
+            first = await held(scheduler, model)
+            known(scheduler, model, 10.0)
+            urgent = await queued(scheduler, model, (1,), freshness=fresh(34.0))
+            rest = await queued(scheduler, model, (2,), (3,), (4,), (5,))
+            model.go.set()
+            await asyncio.gather(first, *urgent, *rest)
+            assert [len(batch) for batch in model.batches[:2]] == [1, 3]
+
+    asyncio.run(scenario())
+
+
+def test_frames_that_are_no_quicker_together_are_run_one_by_one() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=4)
+            first = await held(scheduler, model)
+            known(scheduler, model, 1.0)
+            for _ in range(20):
+                scheduler._run_time(model).add(4, 4.0, time.perf_counter())
+            rest = await queued(scheduler, model, (1,), (2,), (3,))
+            model.go.set()
+            await asyncio.gather(first, *rest)
+            assert model.batches == [[0], [1], [2], [3]]
 
     asyncio.run(scenario())

@@ -110,9 +110,12 @@ def test_pages_load_nothing_from_elsewhere(service: Running) -> None:
 def test_the_description_names_every_parameter_form_and_error(service: Running) -> None:
     document = service.client.get("/openapi.json").json()
     operation = document["paths"]["/segment"]["post"]
-    assert [parameter["name"] for parameter in operation["parameters"]] == [
-        "threshold", "latents", "probability", "size", "fit", "model", "version", "width", "height",
+    names = {place: [p["name"] for p in operation["parameters"] if p["in"] == place] for place in ("query", "header")}
+    assert names["query"] == [
+        "threshold", "latents", "latents_dtype", "probability", "size", "fit", "model", "version", "width", "height",
     ]  # fmt: skip
+    assert names["header"] == ["X-Deadline-Ms", "X-Captured-At", "X-Max-Age-Ms", "X-Stream-Id", "X-Request-Id"]
+    assert "4429 for a frame without a credit" in document["info"]["description"]
     assert set(operation["responses"]["200"]["content"]) == {
         "application/json", "image/png", "application/x-npy", "application/x-npz",
     }  # fmt: skip

@@ -1,0 +1,94 @@
+"""A model that may serve, and how a bundle becomes one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from service.answers import ModelNote
+from service.contract import Bundle, BundleInvalid, Manifest, Precision, open_bundle
+from service.engine import Engine, batch_buckets, open_engine, self_test, warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["Opener", "Slot"]
+
+_log = logging.getLogger(__name__)
+
+
+def _no_rest(_: float) -> None:
+    """Go on at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """A model that may serve: its bundle has been verified and its engine has answered the golden frames right."""
+
+    bundle: Bundle
+    engine: Engine
+    load_s: float
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    @property
+    def version(self) -> int:
+        """The bundle's version."""
+        return self.bundle.manifest.version
+
+    @cached_property
+    def note(self) -> ModelNote:
+        """Name, version and hash, for answers."""
+        return ModelNote(name=self.manifest.name, version=self.manifest.version, sha256=self.bundle.sha256)
+
+
+@dataclass(frozen=True)
+class Opener:
+    """How bundles are opened: on which device, in which precision, and how many frames a run may have."""
+
+    provider: Literal["auto", "cuda", "cpu"]
+    precision: Precision | None
+    intra_op_threads: int
+    max_batch: int | None
+
+    def open(self, folder: Path, rest: Callable[[float], None] = _no_rest) -> Slot:
+        """Verify a bundle, open its model, test it against the golden frames and warm it up.
+
+        Args:
+            folder: The bundle's.
+            rest: Called after every run of the model with the seconds that it took.
+
+        Raises:
+            BundleInvalid: The bundle is not as promised, or its model does not answer as it should.
+            ProviderMissing: The device is not there.
+        """
+        started = time.perf_counter()
+        bundle = open_bundle(folder)
+        engine, fallback = open_engine(
+            bundle,
+            precision=self.precision,
+            provider=self.provider,
+            intra_op_threads=self.intra_op_threads,
+            max_batch=self.max_batch,
+        )
+        if fallback is not None:
+            _log.warning("running on the CPU although a GPU may be here: %s", fallback)
+        try:
+            difference = self_test(engine, bundle.golden(), rest)
+        except BundleInvalid as error:
+            raise BundleInvalid(f"{folder}: {error}") from error
+        warm_up(engine, batch_buckets(engine.max_batch), rest)
+        slot = Slot(bundle, engine, time.perf_counter() - started)
+        _log.info(
+            "model %s version %d is ready in %.2f s: %s on %s, golden frames within %.2g",
+            *(bundle.manifest.name, bundle.manifest.version, slot.load_s),
+            *(engine.precision, engine.provider, difference),
+        )
+        return slot
