@@ -1,0 +1,81 @@
+"""Open a bundle in a process of its own first, bounded in memory and time: what kills that process kills no service.
+
+A hash says that a model is the one that was published, not that a runtime survives it: a graph may ask for more memory
+than there is, never end, or meet a fault in the runtime. `python -m service.vetting FOLDER MAX_BATCH PRECISION` is that
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from service.contract import BundleInvalid
+
+if TYPE_CHECKING:
+    from service.contract import Precision
+
+__all__ = ["vet"]
+
+_MEMORY_BYTES: Final = 4 * 1024**3
+_NICE: Final = 19
+_REFUSED: Final = 3
+
+
+def vet(folder: Path, *, max_batch: int | None, precision: Precision | None, limit_s: float) -> None:
+    """Open, test and run a bundle's model on the CPU in a process that may die of it.
+
+    Args:
+        folder: The bundle's.
+        max_batch: Most frames in one run.
+        precision: Which of its models; by default the one that it recommends.
+        limit_s: Seconds that it may take.
+
+    Raises:
+        BundleInvalid: It is refused there, or does not come to an end, or ends the process.
+    """
+    command = [sys.executable, "-m", "service.vetting", str(folder.absolute()), str(max_batch or 1), precision or ""]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        result = subprocess.run(  # noqa: S603 - this very program
+            command, capture_output=True, text=True, timeout=limit_s, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BundleInvalid(
+            f"{folder}: expected a model that is opened and tested within {limit_s:g} s, it was not"
+        ) from error
+    if result.returncode == 0:
+        return
+    said = result.stderr.strip().splitlines() or ["nothing"]
+    if result.returncode == _REFUSED:
+        raise BundleInvalid(said[-1])
+    raise BundleInvalid(
+        f"{folder}: expected a model that can be opened and run, but a process that tried ended with "
+        f"status {result.returncode}: {said[-1]}"
+    )
+
+
+def _main(folder: Path, max_batch: int, precision: str) -> int:
+    from service.slot import Opener  # noqa: PLC0415 - the runtime is for the process that tries
+
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(_NICE)
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not everywhere
+
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+    chosen = cast("Precision", precision) if precision else None
+    try:
+        Opener(provider="cpu", precision=chosen, intra_op_threads=1, max_batch=max_batch).open(folder)
+    except BundleInvalid as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return _REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
