@@ -37,7 +37,7 @@ class _Connection(asyncio.Protocol):
         if isinstance(transport, asyncio.Transport):
             self.transport = transport
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the base class names it
         self.transport = None
         self._settle(0)
 

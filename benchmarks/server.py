@@ -46,7 +46,7 @@ def serve(models: Path, port: int, *options: str) -> Iterator[Served]:
     """Serve a model repository; the log, one line a request as by default, goes nowhere."""
     command = [sys.executable, "-m", "service", "--models", str(models), "--port", str(port), "--provider", "cpu"]
     started = time.perf_counter()
-    with subprocess.Popen([*command, "--log-format", "json", *options], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*command, "--log-format", "json", *options], stderr=subprocess.DEVNULL) as process:  # noqa: S603 - this repository's own
         try:
             _wait(process, port)
             yield Served(port, process.pid, time.perf_counter() - started)

@@ -28,10 +28,15 @@ _LATENT_SIDE: Final = 16
 _LATENTS: Final = 240
 
 
-def publish_standin(repository: Path) -> Bundle:
-    """Publish a convolutional network of random weights, 5.8 MFLOP a frame; its latents are copies."""
+def publish_standin(repository: Path, scale: int = 1) -> Bundle:
+    """Publish a convolutional network of random weights, 5.8 MFLOP a frame; its latents are copies.
+
+    Args:
+        repository: Where to.
+        scale: How many times as many channels it has: 32 makes it about as slow as a real model.
+    """
     rng = np.random.default_rng(0)
-    content = _network(rng)
+    content = _network(rng, scale)
     frames = np.stack([arm_frame(seed) for seed in range(3)])
     session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     probability = session.run(["probability"], {"frames": frames})[0]
@@ -54,7 +59,7 @@ def publish_standin(repository: Path) -> Bundle:
 def arm_frame(seed: int, width: int = FRAME_SIZE, height: int = FRAME_SIZE) -> NDArray[np.uint8]:
     """A drawn camera frame uint8 [height,width,3]: a shaded table, a bright bar across it, a little sensor noise."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:1:1j * height, 0:1:1j * width]
+    y, x = np.mgrid[0 : 1 : 1j * height, 0 : 1 : 1j * width]
     table = np.stack([120 + 60 * x, 90 + 50 * y, 70 + 40 * x * y], axis=-1)
     on_bar = np.abs(x - 0.3 - 0.4 * y) < 0.12
     table[on_bar & (y > 0.2)] = (40, 200, 220)
@@ -62,7 +67,7 @@ def arm_frame(seed: int, width: int = FRAME_SIZE, height: int = FRAME_SIZE) -> N
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def _network(rng: np.random.Generator) -> bytes:
+def _network(rng: np.random.Generator, scale: int) -> bytes:
     weights = [numpy_helper.from_array(np.array(1 / 255, np.float32), "scale")]
     nodes = [
         helper.make_node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
@@ -96,13 +101,15 @@ def _network(rng: np.random.Generator) -> bytes:
     weights.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales"))
     weights.append(numpy_helper.from_array(np.array([1]), "channel"))
     last = "planes"
+    channels = (_CHANNELS[0], *(scale * count for count in _CHANNELS[1:]))
     for layer, stride in enumerate(_STRIDES):
-        inputs, outputs = _CHANNELS[layer], _CHANNELS[layer + 1]
+        inputs, outputs = channels[layer], channels[layer + 1]
         last = convolve(last, f"down{layer}", inputs, outputs, side=3, stride=stride, relu=True)
     weights.append(numpy_helper.from_array(np.array([1, 1, 1, _LATENTS // _CHANNELS[-1]]), "repeats"))
-    nodes.append(helper.make_node("Transpose", [last], ["features"], perm=[0, 2, 3, 1]))
+    few = last if scale == 1 else convolve(last, "few", channels[-1], _CHANNELS[-1], side=1, stride=1, relu=False)
+    nodes.append(helper.make_node("Transpose", [few], ["features"], perm=[0, 2, 3, 1]))
     nodes.append(helper.make_node("Tile", ["features", "repeats"], ["latents"]))
-    last = convolve(double(last, "up0"), "up0c", _CHANNELS[-1], 8, side=3, stride=1, relu=True)
+    last = convolve(double(last, "up0"), "up0c", channels[-1], 8, side=3, stride=1, relu=True)
     last = convolve(double(last, "up1"), "logits", 8, 1, side=1, stride=1, relu=False)
     nodes.append(helper.make_node("Sigmoid", [last], ["sigmoid"]))
     nodes.append(helper.make_node("Squeeze", ["sigmoid", "channel"], ["probability"]))

@@ -44,7 +44,7 @@ __all__ = [
 Form = Literal["application/json", "image/png", "application/x-npy", "application/x-npz"]
 
 _QUICK_PIXELS: Final = 128 * 128
-_FLOATS: Final = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+_FLOATS: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 _HALF_MOST: Final = 65504.0
 
 _JSON: Final = json.JSONEncoder(separators=(",", ":"))
@@ -152,7 +152,7 @@ def choose(forms: Sequence[Form], frames: Sequence[Frame], query: Query) -> Form
     raise NotAcceptable(f"{objections[0]}")
 
 
-def is_quick(form: Form, frames: Sequence[Frame], query: Query) -> bool:
+def is_quick(frames: Sequence[Frame], query: Query) -> bool:
     """Whether writing the answer takes less than waking another thread to do it: a few pixels and no latents."""
     pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
     return pixels <= _QUICK_PIXELS and not query.latents
@@ -270,7 +270,7 @@ def _write_json(result: Result, sure: list[float]) -> Answer:
 
 def _write_npy(result: Result, sure: list[float]) -> Answer:
     masks = [result.mask(index) for index in range(len(result.frames))]
-    content = b"".join([_npy_header((len(masks), *masks[0].shape)), *masks])
+    content = b"".join([_npy_header((len(masks), *masks[0].shape)), *(mask.data for mask in masks)])
     return Answer(content, [area_ratio(mask) for mask in masks], sure)
 
 

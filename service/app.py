@@ -119,7 +119,12 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release)
     app = _Service(
         envelope(segment, route="/segment"),
-        title=_TITLE, description=_DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+        title=_TITLE,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.include_router(segment_router())
     app.include_router(

@@ -42,32 +42,29 @@ async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipelin
     """
     if announced is not None and announced.isdigit():
         pipeline.limits.check_bytes(int(announced))
-    piece, more = await _piece(receive, pipeline, call, 0, limit_s)
+    piece, more = await _piece(receive, pipeline, call, count=0, left_s=limit_s, limit_s=limit_s)
     if not more:  # a small body comes at once
         return piece
     pieces = [piece]
     count = len(piece)
     ends_s = asyncio.get_running_loop().time() + limit_s
     while more:
-        piece, more = await _piece(
-            receive, pipeline, call, count, ends_s - asyncio.get_running_loop().time(), limit_s=limit_s
-        )
+        left_s = ends_s - asyncio.get_running_loop().time()
+        piece, more = await _piece(receive, pipeline, call, count=count, left_s=left_s, limit_s=limit_s)
         count += len(piece)
         pieces.append(piece)
     return b"".join(pieces)
 
 
 async def _piece(
-    receive: Receive, pipeline: Pipeline, call: Call, count: int, left_s: float, limit_s: float | None = None
+    receive: Receive, pipeline: Pipeline, call: Call, *, count: int, left_s: float, limit_s: float
 ) -> tuple[bytes, bool]:
     """The next piece of a body of which so many bytes have come, and whether there is more."""
     try:
         async with asyncio.timeout(left_s):
             message = await receive()
     except TimeoutError as error:
-        raise BodySlow(
-            f"expected the whole body within {limit_s or left_s:g} s, got {count} bytes of it; send less"
-        ) from error
+        raise BodySlow(f"expected the whole body within {limit_s:g} s, got {count} bytes of it; send less") from error
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     piece: bytes = message.get("body", b"")

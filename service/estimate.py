@@ -74,5 +74,5 @@ class RunTime:
 
     @property
     def batch_loses(self) -> bool:
-        """Whether frames that run together have been found no quicker than alone, so that all would wait for nothing."""
+        """Whether frames that run together have been found no quicker than alone: all would wait for nothing."""
         return self._together_s is not None and self._together_s > _GAINS * self._alone_s

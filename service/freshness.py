@@ -137,7 +137,8 @@ def _milliseconds(headers: Mapping[bytes, bytes], name: bytes, shown: str) -> fl
     value = _number(text)
     if not 0 < value <= _LONGEST_MS:
         raise ParameterInvalid(
-            f"expected {shown} as milliseconds, more than 0 and at most {_LONGEST_MS:.0f}, such as 100, got {_shown(text)}"
+            f"expected {shown} as milliseconds, more than 0 and at most {_LONGEST_MS:.0f}, such as 100, "
+            f"got {_shown(text)}"
         )
     return value / 1000
 
@@ -147,15 +148,12 @@ def _age(text: bytes, wall_s: float, shown: str) -> float:
     captured = _number(text)
     if not 0 < captured < math.inf:
         raise ParameterInvalid(
-            f"expected {shown} as Unix seconds, such as {wall_s:.3f}, got {_shown(text)}; "
-            "in Python that is time.time()"
+            f"expected {shown} as Unix seconds, such as {wall_s:.3f}, got {_shown(text)}; in Python that is time.time()"
         )
     age = wall_s - captured
     if age < -_SKEW_S:
         hint = "this looks like milliseconds or finer" if captured > _MILLISECONDS else "check the camera host's clock"
-        raise ParameterInvalid(
-            f"expected {shown} as Unix seconds up to now ({wall_s:.3f}), got {_shown(text)}; {hint}"
-        )
+        raise ParameterInvalid(f"expected {shown} as Unix seconds up to now ({wall_s:.3f}), got {_shown(text)}; {hint}")
     return max(0.0, age)
 
 

@@ -146,8 +146,10 @@ def restore_mask(
         return mask
     window = window_of(width, height, fit)
     seen = window.visible(width, height)
-    left, right = _pixels(int(columns[0]), int(columns[-1]), window.left, window.width, seen.left, seen.width)
-    top, bottom = _pixels(int(rows[0]), int(rows[-1]), window.top, window.height, seen.top, seen.height)
+    across = (int(columns[0]), int(columns[-1]))
+    down = (int(rows[0]), int(rows[-1]))
+    left, right = _pixels(across, (window.left, window.width), (seen.left, seen.width))
+    top, bottom = _pixels(down, (window.top, window.height), (seen.top, seen.height))
     part = Window(left, top, right - left, bottom - top)
     box = window.cells(part)
     if columns_first:
@@ -158,12 +160,15 @@ def restore_mask(
     return mask
 
 
-def _pixels(first: int, last: int, start: int, size: int, seen_start: int, seen_size: int) -> tuple[int, int]:
-    """The pixels, first and past the last, that the cells from first to last may have a part in."""
-    pixels_per_cell = size / FRAME_SIZE
-    low = math.floor(start + (first - 1) * pixels_per_cell) - 1
-    high = math.ceil(start + (last + 2) * pixels_per_cell) + 1
-    return max(seen_start, low), min(seen_start + seen_size, high)
+def _pixels(cells: tuple[int, int], window: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:
+    """The pixels, first and past the last, that some cells, from first to last, may have a part in.
+
+    Along one side: where the window starts and its size, where what is seen of the frame starts and its size.
+    """
+    pixels_per_cell = window[1] / FRAME_SIZE
+    low = math.floor(window[0] + (cells[0] - 1) * pixels_per_cell) - 1
+    high = math.ceil(window[0] + (cells[1] + 2) * pixels_per_cell) + 1
+    return max(seen[0], low), min(seen[0] + seen[1], high)
 
 
 def _resample(

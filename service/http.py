@@ -75,9 +75,7 @@ class Segment:
         length = headers.get(b"content-length")
         body = await read_body(receive, length, self._pipeline, call, self._body_timeout_s)
         with CancelledWithClient(receive, call):
-            form, answer = await self._pipeline.segment(
-                slot, body, content_type, query=query, forms=forms, call=call
-            )
+            form, answer = await self._pipeline.segment(slot, body, content_type, query=query, forms=forms, call=call)
         head = [
             (_CONTENT_TYPE, form.encode()),
             (b"content-length", b"%d" % len(answer.content)),
@@ -122,7 +120,7 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
 def _notes(call: Call) -> list[tuple[bytes, bytes]]:
     """Which model was asked and how long every stage took, as far as either is known."""
     timings = ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in call.stages_s.items()])
-    notes = []
+    notes: list[tuple[bytes, bytes]] = []
     if call.slot is not None:
         note = call.slot.note
         notes += _model_notes(note.name, note.version, note.sha256)

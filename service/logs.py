@@ -111,8 +111,8 @@ class RequestLog:
         """The time as other lines have it; the whole seconds are put together once a second."""
         second = int(now_s)
         if second != self._second:
-            moment = datetime.fromtimestamp(second, UTC)
-            self._stamp = f"{datetime.fromtimestamp(second):%H:%M:%S}" if self._as_text else f"{moment:%Y-%m-%dT%H:%M:%S}"  # noqa: DTZ006 - local time, for people
+            form, zone = ("%H:%M:%S", None) if self._as_text else ("%Y-%m-%dT%H:%M:%S", UTC)
+            self._stamp = datetime.fromtimestamp(second, UTC).astimezone(zone).strftime(form)
             self._second = second
         return self._stamp if self._as_text else f"{self._stamp}.{int((now_s - second) * 1000):03d}+00:00"
 

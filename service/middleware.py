@@ -7,7 +7,6 @@ import itertools
 import logging
 import re
 import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
 from starlette.requests import ClientDisconnect
@@ -135,7 +134,8 @@ class Envelope:
             await problem(unforeseen, call.request_id)(scope, receive, send_with_id)
         finally:
             self._release(call)
-            route = self._route or getattr(scope.get("route"), "path", "other")
+            found = getattr(scope.get("route"), "path", "other")
+            route = found if self._route is None else self._route
             self._account(route, scope["method"], call, status)
 
     def _account(self, route: str, method: str, call: Call, status: int) -> None:

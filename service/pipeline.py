@@ -62,7 +62,7 @@ class Call:
     held_bytes: int = 0
     slot: Slot | None = None
     arrived_s: float = field(default_factory=time.perf_counter)
-    freshness: Freshness = Freshness()
+    freshness: Freshness = Freshness()  # noqa: RUF009 - it cannot change
     problem: str | None = None
     abandoned: bool = False
 
@@ -157,7 +157,7 @@ class Pipeline:
             timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
             captured_s=freshness.captured_s,
         )
-        quick = answers.is_quick(form, frames, query)
+        quick = answers.is_quick(frames, query)
         answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
         self._encode[form].add(call.stages_s["encode"])
         self._count(answer, freshness)

@@ -26,7 +26,7 @@ def write_grey(mask: NDArray[np.uint8]) -> bytes:
     lines = np.zeros((height, 1 + width), np.uint8)  # each begins with its filter: 0, none
     np.multiply(mask, np.uint8(255), out=lines[:, 1:])
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    packed = packer.compress(lines) + packer.flush()
+    packed = packer.compress(lines.data) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, *_GREY_8_BIT)
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", packed), _chunk(b"IEND", b"")))
 

@@ -6,9 +6,9 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
     that `/segment` answers with; `application/json` by default) and `deadline_ms` and `max_age_ms` for all its frames.
 2.  The server says `{"type": "hello", "protocol": 1, "credits": C, "accept": ..., "model": {...}}`.
 3.  The client sends frames: a binary message is one frame, an encoded picture or a `.npy` array, or raw RGB24 if
-    `width` and `height` are in the query. Frames count from 0 on: that is their `seq`. Just before a frame it may send a
-    text message with what is true of that frame alone: `{"captured_at": Unix seconds, "deadline_ms": ...,
-    "max_age_ms": ...}`, each optional.
+    `width` and `height` are in the query. Frames count from 0 on: that is their `seq`. Before a frame it may send a
+    text message with what is true of that frame alone:
+    `{"captured_at": Unix seconds, "deadline_ms": ..., "max_age_ms": ...}`, each optional.
 4.  The server sends exactly one of these for every frame, in the order in which they are settled:
     `{"type": "answer", "seq": n, "answer": {...}}`, the answer being the JSON that `/segment` gives; or, with another
     `accept`, `{"type": "answer", "seq": n, "content_type": ..., "bytes": ..., "timing_ms": {...}, "age_ms": ...}` and
@@ -30,7 +30,7 @@ import contextlib
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter
@@ -122,6 +122,15 @@ class Streaming:
             self.metrics.requests.labels("/stream", "GET", "101").inc()
 
 
+class _Asked(NamedTuple):
+    """A frame as it came: its bytes, what is said of it, and what is asked for."""
+
+    content: bytes
+    note: Mapping[bytes, bytes]
+    query: Query
+    form: Form
+
+
 class _Stream:
     """One connection."""
 
@@ -195,46 +204,45 @@ class _Stream:
 
     def _take(self, content: bytes, note: Mapping[bytes, bytes], query: Query, form: Form) -> None:
         call = Call(f"{self._id}-{self._seq}")
-        task = asyncio.create_task(self._settle(self._seq, content, note, query, form, call))
+        asked = _Asked(content, note, query, form)
+        task = asyncio.create_task(self._settle(self._seq, asked, call))
         self._frames.add(task)
         task.add_done_callback(self._frames.discard)
         self._seq += 1
         self._unsettled += 1
 
-    async def _settle(
-        self, seq: int, content: bytes, note: Mapping[bytes, bytes], query: Query, form: Form, call: Call
-    ) -> None:
+    async def _settle(self, seq: int, asked: _Asked, call: Call) -> None:
         """Answer one frame, whatever it is."""
         try:
             try:
-                answer = await self._segment(content, note, query, form, call)
+                answer = await self._segment(asked, call)
             except Superseded as error:
                 self._all.metrics.count_failure(error)
                 await self._reply({"type": "superseded", "seq": seq})
             except RobomaskError as error:
                 self._all.metrics.count_failure(error)
                 await self._reply({"type": "error", "seq": seq, "problem": _problem(error, call.request_id)})
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is logged, and only this frame fails
                 _log.exception("a fault of this service")
                 fault = RobomaskError(f"expected to answer, but the service failed; its log says why: {self._id}")
                 await self._reply({"type": "error", "seq": seq, "problem": _problem(fault, call.request_id)})
             else:
-                await self._answer(seq, form, answer, call)
+                await self._answer(seq, asked.form, answer, call)
         except (WebSocketDisconnect, RuntimeError):
             pass  # nobody is there any more
         finally:
             self._all.pipeline.release(call)
 
-    async def _segment(
-        self, content: bytes, note: Mapping[bytes, bytes], query: Query, form: Form, call: Call
-    ) -> Answer:
-        pipeline = self._all.pipeline
-        call.freshness = read_freshness(note, call.arrived_s, time.time, _NAMES, stream=self._stream)
-        pipeline.reserve(call, len(content))
+    async def _segment(self, asked: _Asked, call: Call) -> Answer:
+        pipeline, query = self._all.pipeline, asked.query
+        call.freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
+        pipeline.reserve(call, len(asked.content))
         call.slot = slot = self._all.models.slot(query.model, query.version)
-        pipeline.check(slot, form, call)
+        pipeline.check(slot, asked.form, call)
         content_type = RAW if query.width is not None else None
-        _, answer = await pipeline.segment(slot, content, content_type, query=query, forms=(form,), call=call)
+        _, answer = await pipeline.segment(
+            slot, asked.content, content_type, query=query, forms=(asked.form,), call=call
+        )
         return answer
 
     async def _answer(self, seq: int, form: Form, answer: Answer, call: Call) -> None:

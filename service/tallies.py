@@ -1,7 +1,7 @@
 """Counters and histograms that cost a request a microsecond altogether, for a Prometheus registry to collect.
 
-prometheus_client's own take a lock and several calls for each value, a tenth of what a quick request takes in all. These
-rely on the interpreter lock instead: an addition to an attribute or to a list's item is not interrupted between reading
+prometheus_client's own take a lock and several calls for each value, a tenth of what a quick request takes. These rely
+on the interpreter lock instead: an addition to an attribute or to a list's item is not interrupted between reading
 and writing by anything that another thread runs.
 """
 

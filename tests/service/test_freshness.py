@@ -90,7 +90,12 @@ def test_values_that_are_wrong_are_named(headers: dict[str, str], words: str) ->
 
 
 def test_wrong_headers_are_answered_422_and_the_service_goes_on(service: Running, assert_problem: Check) -> None:
-    for name, value in (("X-Deadline-Ms", "x"), ("X-Captured-At", "x"), ("X-Max-Age-Ms", "5"), ("X-Stream-Id", "x" * 200)):
+    for name, value in (
+        ("X-Deadline-Ms", "x"),
+        ("X-Captured-At", "x"),
+        ("X-Max-Age-Ms", "5"),
+        ("X-Stream-Id", "x" * 200),
+    ):
         response = service.segment(FRAME, headers={name: value})
         assert_problem(response, 422, "parameter-invalid", name)
 
@@ -140,7 +145,7 @@ def test_a_model_that_takes_longer_than_ever_does_not_make_a_client_wait_past_it
             self.go = asyncio.Event()
             self.loop = loop
 
-        def run(self, frames: np.ndarray, latents: bool) -> Prediction:
+        def run(self, frames: np.ndarray, latents: bool) -> Prediction:  # noqa: ARG002
             asyncio.run_coroutine_threadsafe(self.go.wait(), self.loop).result(20)
             return Prediction(np.zeros((len(frames), 64, 64), np.float32), None)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from service.decode import Picture
-from service.geometry import Fit, restore, shrink, visible_cells, window_of
+from service.geometry import Fit, restore, restore_mask, shrink, visible_cells, window_of
 
 SIZES = [(64, 64), (1, 1), (65, 63), (640, 480), (480, 640), (33, 17), (1000, 7), (5, 901), (128, 128), (2000, 1500)]
 FITS: list[Fit] = ["stretch", "pad", "crop"]
@@ -115,3 +115,18 @@ def test_an_image_at_half_its_size_is_seen_like_the_whole() -> None:
     for fit in FITS:
         whole, reduced = shrink(picture_of(pixels), fit), shrink(Picture(half, 640, 480), fit)
         assert np.abs(whole.astype(int) - reduced).mean() < 1.5
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (1280, 720), (640, 480), (31, 200), (200, 31), (1, 1), (65, 63)])
+def test_a_mask_restored_at_once_is_the_restored_probability_decided(fit: Fit, width: int, height: int) -> None:
+    rng = np.random.default_rng(11)
+    y, x = np.mgrid[0:64, 0:64]
+    blob = np.exp(-(((x - 40) / 9) ** 2) - ((y - 20) / 6) ** 2)
+    for probability in (blob, rng.random((64, 64)), np.zeros((64, 64)), np.eye(64), np.ones((64, 64))):
+        values = probability.astype(np.float32)
+        expected = restore(values, width, height, fit) >= 0.37
+        for columns_first in (False, True):
+            mask = restore_mask(values, 0.37, width, height, fit, columns_first=columns_first)
+            assert mask.shape == (height, width)
+            assert (mask != expected).mean() <= 1e-5  # a pixel that lies on the threshold may round either way

@@ -229,9 +229,7 @@ def test_a_frame_taken_before_one_that_waits_is_the_older_one_even_if_it_comes_l
             first = await held(scheduler, model)
             newer = await queued(scheduler, model, (1,), freshness=fresh(stream="a", captured_s=50.0))
             with pytest.raises(Superseded):
-                await scheduler.submit(
-                    model, frames_of(2), latents=False, freshness=fresh(stream="a", captured_s=49.0)
-                )
+                await scheduler.submit(model, frames_of(2), latents=False, freshness=fresh(stream="a", captured_s=49.0))
             model.go.set()
             await asyncio.gather(first, *newer)
             assert model.batches == [[0], [1]]

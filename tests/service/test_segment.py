@@ -252,3 +252,33 @@ def test_the_bundles_own_threshold_is_the_default(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
         answer: dict[str, Any] = running.segment(png(FRAME)).json()
     assert answer["frames"][0]["area"] == (red_probability(FRAME[None]) >= 0.9).sum()
+
+
+def test_cameras_of_one_request_are_told_apart_by_their_file_names(service: Running) -> None:
+    red, green = (png(np.full((8, 8, 3), colour, np.uint8)) for colour in ((255, 0, 0), (0, 255, 0)))
+    files = [("frame", ("wrist.png", red, "image/png")), ("frame", ('front ✓', green, "image/png"))]
+    frames = service.client.post("/segment", files=files).json()["frames"]
+    assert [frame["name"] for frame in frames] == ["wrist.png", 'front ✓']
+    assert [frame["present"] for frame in frames] == [True, False]
+    assert "name" not in service.segment(red).json()["frames"][0]
+
+
+def test_latents_come_at_half_the_size_when_asked_for(service: Running) -> None:
+    query = {"latents": "true", "latents_dtype": "float16"}
+    whole = service.segment(png(FRAME), params={"latents": "true"}).json()["latents"]
+    half = service.segment(png(FRAME), params=query).json()["latents"]
+    assert (half["dtype"], half["shape"]) == ("float16", [1, 16, 16, 240])
+    expected = np.frombuffer(base64.b64decode(whole["data"]), "<f4").astype(np.float16)
+    assert np.array_equal(np.frombuffer(base64.b64decode(half["data"]), "<f2"), expected)
+    archive = service.segment(png(FRAME), params=query, headers={"Accept": "application/x-npz"})
+    with np.load(io.BytesIO(archive.content)) as arrays:
+        assert arrays["latents"].dtype == np.float16
+    alone = service.segment(png(FRAME), params={"latents_dtype": "float16"})
+    assert (alone.status_code, alone.json()["type"]) == (422, "urn:robomask:problem:parameter-invalid")
+
+
+def test_problems_say_which_model_was_asked_and_how_long_it_took(service: Running) -> None:
+    response = service.segment(png(FRAME), headers={"Accept": "image/png"}, params={"probability": "true"})
+    assert response.status_code == 406
+    assert response.headers["X-Model-Name"] == "tiny"
+    assert "decode;dur=" in response.headers["Server-Timing"]

@@ -195,7 +195,7 @@ def test_a_message_that_is_too_large_ends_the_stream_and_nothing_else(narrow: Ru
     assert narrow.segment(png(FRAME)).status_code == 200
 
 
-def test_one_stream_too_many_is_told_so(service: Running, tmp_path: Path) -> None:
+def test_one_stream_too_many_is_told_so(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     with serving(tmp_path, stream_limit=1) as running, streaming(running) as first:
         told(first)
