@@ -21,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("training.commands.train", "train", "finetune an encoder and a head on frames with masks"),
     "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),
     "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),
+    "models": Command("service.commands.models", "client", "list, activate, roll back, shadow, canary on a service"),
     "serve": Command("service.commands.serve", "serve", "serve a bundle over HTTP"),
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from service.contract import Golden, Precision
 
-__all__ = ["Engine", "Prediction", "Provider", "batch_buckets", "open_engine", "self_test", "warm_up"]
+__all__ = ["Engine", "Prediction", "Provider", "batch_buckets", "open_engine", "runs_in_caller", "self_test", "warm_up"]
 
 Provider = Literal["cuda", "cpu"]
 
@@ -115,6 +115,12 @@ def open_engine(
         if provider == "cuda":
             raise
         return Engine(_open_session(bundle, content, _CPU, intra_op_threads), "cpu", precision, max_batch), str(missing)
+
+
+def runs_in_caller(provider: Literal["auto", "cuda", "cpu"], intra_op_threads: int) -> bool:
+    """Whether a session that is opened like this has no threads of its own: they would be of the opener's priority."""
+    on_cpu = provider == "cpu" or (provider == "auto" and _CUDA not in ort.get_available_providers())
+    return on_cpu and intra_op_threads == 1
 
 
 def batch_buckets(max_batch: int) -> list[int]:

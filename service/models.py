@@ -45,7 +45,9 @@ class Lineup:
     def find(self, version: int) -> Slot | None:
         """The open model of this version."""
         candidate = None if self.trial is None else self.trial.candidate
-        return next((s for s in (self.serving, candidate, self.previous) if s is not None and s.version == version), None)
+        return next(
+            (s for s in (self.serving, candidate, self.previous) if s is not None and s.version == version), None
+        )
 
 
 class VersionState(BaseModel):

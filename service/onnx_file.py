@@ -33,7 +33,7 @@ _INSIDE: Final[dict[str, dict[int, str]]] = {
 }
 
 
-class OnnxInvalid(ValueError):
+class OnnxInvalid(ValueError):  # noqa: N818 - as BundleInvalid
     """Bytes that are no ONNX model that may be opened; the message says what was expected and what was found."""
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from service.contract import MANIFEST, BundleInvalid, file_limit, model_names, open_bundle, read_manifest, versions
 from service.errors import StartFailed
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Folder", "Mirror", "Repository", "is_url", "open_repository"]
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,9}")
@@ -252,7 +254,7 @@ class Mirror:
         entries: list[dict[str, Any]] = self._remote.ls(path, detail=True, refresh=True)
         return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"]
 
-    def _there(self, ask: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+    def _there(self, ask: Callable[[], _T], otherwise: Callable[[], _T]) -> _T:
         try:
             return ask()
         except Exception as error:  # noqa: BLE001 - whatever the store's own library raises

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.contract import Precision
 from service.cores import usable_cores
 from service.limits import Limits
+from service.trial import Gate, read_gate
 
 __all__ = ["Settings", "unknown_variables"]
 
@@ -34,13 +35,65 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 for any free one.")
-    models: Path = Field(Path("models"), description="Model repository: <models>/<model>/<version>/ are bundles.")
+    models: str = Field(
+        "models",
+        description="Model repository: <models>/<model>/<version>/ are bundles. A folder, or a URL that fsspec opens, "
+        "such as s3://bucket/models, with robomask[remote].",
+    )
+    cache: Path = Field(
+        Path("~/.cache/robomask"), description="Folder for copies of what comes from a repository behind a URL."
+    )
     model: str | None = Field(None, description="Model to serve; by default the only one in the repository.")
     version: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Version to serve; by default the newest that passes its self-test."
     )
     precision: Precision | None = Field(
         None, description="fp32, fp16 or int8; by default the one that the bundle recommends."
+    )
+    poll_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        0.0, description="Seconds between looks for a version newer than the one in service; 0 for never."
+    )
+    keep_previous: bool = Field(
+        True, description="Keep the version that served before open, for going back to it at once."
+    )
+    vet_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        120.0,
+        description="Seconds that a version may take to be opened in a process of its own before this one opens it; "
+        "0 for no such process.",
+    )
+    promote_if: str | None = Field(
+        None,
+        description="Gate for versions found by polling or SIGHUP: tried in shadow first, then promoted or rejected; "
+        "such as frames=500,min_iou=0.9,max_latency_ratio=1.2,max_error_rate=0.",
+    )
+    shadow_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of streams that such a shadow trial looks at."
+    )
+    audit_log: Path | None = Field(
+        None, description="File to which every change of the models is added as a line of JSON; by default none."
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="Token that loading and unloading models needs (Authorization: Bearer ...); by default they are "
+        "closed. Set it in the environment: a command line can be read by others.",
+    )
+    sample_to: Path | None = Field(
+        None,
+        description="Folder into which hard frames are saved, 64x64 as the model saw them, with the masks it proposed; "
+        "by default none are. They show what cameras see: mind who may read them.",
+    )
+    sample_per_day: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        200, description="Most frames saved in a day (UTC)."
+    )
+    sample_total: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        5000, description="Most frames saved in all, those of earlier runs included."
+    )
+    sample_confidence: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.6, description="Confidence below which a frame is hard."
+    )
+    sample_iou: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="IoU with the stream's last mask, or in a trial with the other model's, below which it is hard.",
     )
     provider: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Device: cuda fails without a GPU, auto takes a GPU if there is one and says what it took."
@@ -106,6 +159,28 @@ class Settings(BaseSettings):
         # Kubernetes sets ROBOMASK_PORT=tcp://10.0.0.1:8000 in every pod beside a Service that is named robomask.
         return cls.model_fields["port"].default if str(value).startswith("tcp://") else value
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("cache")
+    @classmethod
+    def _at_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("promote_if")
+    @classmethod
+    def _is_a_gate(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_gate(value)
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() else None
+
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.max_inflight_bytes < self.max_body_bytes:
@@ -113,7 +188,16 @@ class Settings(BaseSettings):
                 f"expected max_inflight_bytes to be at least max_body_bytes ({self.max_body_bytes}), "
                 f"got {self.max_inflight_bytes}"
             )
+        if self.version is not None and (self.poll_s or self.promote_if):
+            raise ValueError(
+                f"expected no polling for newer versions beside version={self.version}, got poll_s={self.poll_s:g}; "
+                "leave one of them out"
+            )
         return self
+
+    def gate(self) -> Gate | None:
+        """The gate of versions that are found."""
+        return None if self.promote_if is None else read_gate(self.promote_if)
 
     def limits(self) -> Limits:
         """What one request may ask for."""

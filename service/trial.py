@@ -229,7 +229,10 @@ class Trial:
         if gate is None:
             return None
         if tally.failed > gate.max_error_rate * max(gate.frames, tally.compared + tally.failed):
-            return "rejected", f"expected an error rate of at most {gate.max_error_rate:g}, {tally.failed} frames failed"
+            return (
+                "rejected",
+                f"expected an error rate of at most {gate.max_error_rate:g}, {tally.failed} frames failed",
+            )
         if tally.compared + tally.failed < gate.frames:
             return None
         iou, ratio = tally.mean_iou or 0.0, tally.latency_ratio

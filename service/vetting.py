@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["vet"]
 
 _MEMORY_BYTES: Final = 4 * 1024**3
+_LEAST_BYTES: Final = 512 * 1024**2
+_CGROUP: Final = Path("/sys/fs/cgroup")
 _NICE: Final = 19
 _REFUSED: Final = 3
 
@@ -59,6 +61,15 @@ def vet(folder: Path, *, max_batch: int | None, precision: Precision | None, lim
     )
 
 
+def memory_bound(cgroup: Path) -> int:
+    """Bytes that the process may take: 4 GiB, or most of what a container still has, for that is shared."""
+    try:
+        most, now = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no control group, or "max": no limit
+        return _MEMORY_BYTES
+    return max(_LEAST_BYTES, min(_MEMORY_BYTES, (most - now) * 8 // 10))
+
+
 def _main(folder: Path, max_batch: int, precision: str) -> int:
     from service.slot import Opener  # noqa: PLC0415 - the runtime is for the process that tries
 
@@ -67,7 +78,8 @@ def _main(folder: Path, max_batch: int, precision: str) -> int:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - not everywhere
 
-        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+        most = memory_bound(_CGROUP)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     chosen = cast("Precision", precision) if precision else None
     try:
         Opener(provider="cpu", precision=chosen, intra_op_threads=1, max_batch=max_batch).open(folder)

@@ -118,7 +118,9 @@ def test_an_image_at_half_its_size_is_seen_like_the_whole() -> None:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
-@pytest.mark.parametrize(("width", "height"), [(64, 64), (1280, 720), (640, 480), (31, 200), (200, 31), (1, 1), (65, 63)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(64, 64), (1280, 720), (640, 480), (31, 200), (200, 31), (1, 1), (65, 63)]
+)
 def test_a_mask_restored_at_once_is_the_restored_probability_decided(fit: Fit, width: int, height: int) -> None:
     rng = np.random.default_rng(11)
     y, x = np.mgrid[0:64, 0:64]

@@ -256,9 +256,9 @@ def test_the_bundles_own_threshold_is_the_default(tmp_path: Path) -> None:
 
 def test_cameras_of_one_request_are_told_apart_by_their_file_names(service: Running) -> None:
     red, green = (png(np.full((8, 8, 3), colour, np.uint8)) for colour in ((255, 0, 0), (0, 255, 0)))
-    files = [("frame", ("wrist.png", red, "image/png")), ("frame", ('front ✓', green, "image/png"))]
+    files = [("frame", ("wrist.png", red, "image/png")), ("frame", ("front ✓", green, "image/png"))]
     frames = service.client.post("/segment", files=files).json()["frames"]
-    assert [frame["name"] for frame in frames] == ["wrist.png", 'front ✓']
+    assert [frame["name"] for frame in frames] == ["wrist.png", "front ✓"]
     assert [frame["present"] for frame in frames] == [True, False]
     assert "name" not in service.segment(red).json()["frames"][0]
 
