@@ -1,5 +1,6 @@
-"""Swap models back and forth under load: what fails, what is answered by a version other than it says, how late, how much
-memory stays; then kill publishers at every step while the service looks for new versions.
+"""Swap models back and forth under load: what fails, which answers name a wrong version, how late they are, what stays.
+
+And kill publishers at every step while the service looks for new versions.
 
     python -m benchmarks.swap                                  # a small stand-in
     python -m benchmarks.swap --bundle models/robot-arm/1      # a bundle, as two versions of itself
@@ -23,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,8 +229,8 @@ def _kill_all(chosen: argparse.Namespace, models: Path) -> None:
     with subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-c", program, str(models), source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            return
         process.stdin.write("0\n")  # the first is left alone: how long it takes says when to kill the others
         process.stdin.flush()
         whole_s = float(process.stdout.readline())
@@ -249,12 +249,10 @@ def publish_on_demand(models: str, source: str) -> None:
         if child == 0:
             _publish(Path(models), Path(source) if source else None)
             os._exit(0)
-        timer = threading.Timer(float(line), os.kill, (child, signal.SIGKILL)) if float(line) else None
-        if timer is not None:
-            timer.start()
+        if float(line):
+            time.sleep(float(line))
+            os.kill(child, signal.SIGKILL)  # one that has finished is there until it is waited for
         os.waitpid(child, 0)
-        if timer is not None:
-            timer.cancel()
         print(time.perf_counter() - started, flush=True)
 
 

@@ -1,4 +1,8 @@
-"""One thread for work that may take its time: its runs give way to whatever answers a client."""
+"""Work that may take its time gives way to whatever answers a client.
+
+Only what the interpreter lock is not needed for is done on a thread that gives way, a run of a model or the opening of
+one. A thread that waits for a core while it holds that lock would hold up all others.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,61 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-__all__ = ["background_thread", "give_back_memory", "give_way"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_NICE: Final = 19
+__all__ = ["Aside", "Pace", "at_once", "give_back_memory"]
+
+_T = TypeVar("_T")
+
+_NICE: Final = 10
+_LONGEST_REST_S: Final = 0.25
 
 
-def background_thread(name: str, *, low: bool) -> ThreadPoolExecutor:
-    """An executor with one thread.
+class Pace(Protocol):
+    """Decides when and where a piece of heavy work is done."""
+
+    def __call__(self, work: Callable[[], _T], /) -> _T:
+        """Do the work and return what it gives."""
+
+
+def at_once(work: Callable[[], _T], /) -> _T:
+    """Do it here and now."""
+    return work()
+
+
+class Aside:
+    """Does heavy work on a thread of its own, and leaves as much time to others as each piece has taken.
 
     Args:
         name: What the thread is called.
         low: Whether the scheduler is to prefer every other thread. A thread hands this on to those that it starts, and
             without privileges nobody can take it back: not for opening sessions that have threads of their own.
+        rests: Whether to rest after each piece.
     """
-    return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=give_way if low else None)
+
+    def __init__(self, name: str, *, low: bool, rests: bool = True) -> None:
+        self._rests = rests
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=_give_way if low else None)
+
+    def __call__(self, work: Callable[[], _T], /) -> _T:
+        """See `Pace`."""
+        started_s = time.perf_counter()
+        result = self._thread.submit(work).result()
+        if self._rests:
+            time.sleep(min(time.perf_counter() - started_s, _LONGEST_REST_S))
+        return result
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
 
 
-def give_way() -> None:
-    """Let every other thread of the machine go before the calling one, where the system can do that for a thread."""
+def _give_way() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # not allowed here: then it competes
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,6 +1,6 @@
 """Changes which models are open and which of them answers, beside live traffic: the one place that does.
 
-Everything that takes time happens on one thread that gives way to all others, one change after the other. A version is
+Changes are made on one thread, one after the other; what is heavy in them gives way to everything else. A version is
 verified, tried in a process of its own, opened, tested against its golden frames and warmed up before it gets a single
 frame; whatever fails leaves the lineup as it was.
 """
@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 import weakref
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from service.background import background_thread, give_back_memory
+from service.background import Aside, give_back_memory
 from service.contract import MANIFEST, BundleInvalid
 from service.errors import Busy, ModelFixed, ModelUnknown, ProviderMissing, RobomaskError, quoted
 from service.shadow import Shadow
@@ -42,7 +42,6 @@ __all__ = ["Control", "Rules"]
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 8
-_LONGEST_REST_S: Final = 0.25
 _LET_GO_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.02
 
@@ -59,7 +58,7 @@ class Rules:
         gate: With it, a newer version that is found is tried in shadow first, and takes over by this gate.
         shadow_share: The share of streams for that.
         poll_s: Seconds between looks for newer versions; 0 for never.
-        low: Whether threads in the background may give way; see `background_thread`.
+        low: Whether threads in the background may give way; see `Aside`.
     """
 
     keep_previous: bool = True
@@ -103,7 +102,8 @@ class Control:
         self._watchers = watchers
         self._busy = busy
         self._tell = tell
-        self._worker = background_thread("robomask-models", low=rules.low)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="robomask-models")
+        self._aside = Aside("robomask-models-aside", low=rules.low)
         self._waiting = 0
         self._shadow: Shadow | None = None
         self._before: int | None = None  # the version that served before, whether or not it is open
@@ -124,6 +124,7 @@ class Control:
         self._stopped.set()
         self._worker.shutdown(cancel_futures=True)
         self._end_shadow()
+        self._aside.close()
 
     # What others ask for; each returns when it is done.
 
@@ -308,7 +309,7 @@ class Control:
     def _open(self, version: int, by: str, action: str) -> Slot:
         try:
             self._models.check_known(version)
-            return self._models.open(version, self._vet if self._rules.vet_s else None, _rest)
+            return self._models.open(version, self._vet if self._rules.vet_s else None, self._aside)
         except (BundleInvalid, ProviderMissing) as error:
             self._audit.add(action, version, by, "refused", str(error))
             raise ModelFixed(
@@ -372,11 +373,6 @@ def _report(done: Future[None]) -> None:
         _log.error("models cannot be changed: %s", error)
     elif error is not None:
         _log.error("a fault of this service", exc_info=error)
-
-
-def _rest(seconds: float) -> None:
-    """Leave as much time to others as a run has taken."""
-    time.sleep(min(seconds, _LONGEST_REST_S))
 
 
 def _gone(before: Lineup, now: Lineup) -> list[Slot]:

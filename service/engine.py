@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
+from service.background import at_once
 from service.contract import FRAME_SIZE, INPUTS, LATENTS, OUTPUTS, PROBABILITY, Bundle, BundleInvalid, TensorSpec
 from service.errors import ModelFault, ProviderMissing
 from service.onnx_file import OnnxInvalid, inspect_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from service.background import Pace
     from service.contract import Golden, Precision
 
 __all__ = ["Engine", "Prediction", "Provider", "batch_buckets", "open_engine", "runs_in_caller", "self_test", "warm_up"]
@@ -29,10 +32,6 @@ _MAX_BATCH: Final[dict[Provider, int]] = {"cpu": 1, "cuda": 32}
 """On a CPU a batch is no faster than its frames one by one on several cores, and those are fairer."""
 
 _TYPES: Final = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
-
-
-def _no_rest(_: float) -> None:
-    """Go on at once."""
 
 
 class Prediction(NamedTuple):
@@ -88,6 +87,7 @@ def open_engine(
     provider: Literal["auto", "cuda", "cpu"],
     intra_op_threads: int,
     max_batch: int | None,
+    pace: Pace = at_once,
 ) -> tuple[Engine, str | None]:
     """Open a bundle's model.
 
@@ -97,6 +97,7 @@ def open_engine(
         provider: `cuda` or nothing, `cpu`, or `auto`: CUDA where it works.
         intra_op_threads: Threads within one run.
         max_batch: Most frames in one run; by default what suits the device.
+        pace: How the session is made.
 
     Returns:
         The engine, and a sentence of why it is not on a GPU if `auto` found one that does not work.
@@ -108,13 +109,15 @@ def open_engine(
     precision = precision or bundle.manifest.default_precision
     content = bundle.model(precision)
     if provider == "cpu" or (provider == "auto" and _CUDA not in ort.get_available_providers()):
-        return Engine(_open_session(bundle, content, _CPU, intra_op_threads), "cpu", precision, max_batch), None
+        return Engine(_open_session(bundle, content, _CPU, intra_op_threads, pace), "cpu", precision, max_batch), None
     try:
-        return Engine(_open_on_cuda(bundle, content, intra_op_threads), "cuda", precision, max_batch), None
+        return Engine(_open_on_cuda(bundle, content, intra_op_threads, pace), "cuda", precision, max_batch), None
     except ProviderMissing as missing:
         if provider == "cuda":
             raise
-        return Engine(_open_session(bundle, content, _CPU, intra_op_threads), "cpu", precision, max_batch), str(missing)
+        return Engine(_open_session(bundle, content, _CPU, intra_op_threads, pace), "cpu", precision, max_batch), str(
+            missing
+        )
 
 
 def runs_in_caller(provider: Literal["auto", "cuda", "cpu"], intra_op_threads: int) -> bool:
@@ -132,21 +135,21 @@ def batch_buckets(max_batch: int) -> list[int]:
     return sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
 
 
-def self_test(engine: Engine, golden: Golden, rest: Callable[[float], None] = _no_rest) -> float:
+def self_test(engine: Engine, golden: Golden, pace: Pace = at_once) -> float:
     """Run the golden frames, all at once and one alone; returns the largest difference found.
 
     Args:
         engine: What is tested.
         golden: Frames and what is expected for them.
-        rest: Called after each run with the seconds that it took.
+        pace: How each run is done.
 
     Raises:
         BundleInvalid: The answers differ by more than the bundle allows.
     """
     allowed = golden.allowed(engine.precision)
     try:
-        together = _timed(engine, golden.frames, latents=True, rest=rest)
-        alone = _timed(engine, golden.frames[:1], latents=False, rest=rest)
+        together = pace(lambda: engine.run(golden.frames, latents=True))
+        alone = pace(lambda: engine.run(golden.frames[:1], latents=False))
     except ModelFault as error:
         raise BundleInvalid(f"expected the golden frames to run, got: {error}") from error
     if together.latents is None or together.latents.shape != (len(golden.frames), *LATENTS.shape[1:]):
@@ -163,24 +166,17 @@ def self_test(engine: Engine, golden: Golden, rest: Callable[[float], None] = _n
     return difference
 
 
-def warm_up(engine: Engine, batch_sizes: Sequence[int], rest: Callable[[float], None] = _no_rest) -> float:
+def warm_up(engine: Engine, batch_sizes: Sequence[int], pace: Pace = at_once) -> float:
     """Run every batch size twice, so that no client pays for what happens at a first time; returns the seconds."""
     started = time.perf_counter()
     for size in batch_sizes:
         frames = np.zeros((size, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
         for latents in (False, True):
-            _timed(engine, frames, latents=latents, rest=rest)
+            pace(functools.partial(engine.run, frames, latents))
     return time.perf_counter() - started
 
 
-def _timed(engine: Engine, frames: NDArray[np.uint8], *, latents: bool, rest: Callable[[float], None]) -> Prediction:
-    started = time.perf_counter()
-    prediction = engine.run(frames, latents=latents)
-    rest(time.perf_counter() - started)
-    return prediction
-
-
-def _open_on_cuda(bundle: Bundle, content: bytes, intra_op_threads: int) -> ort.InferenceSession:
+def _open_on_cuda(bundle: Bundle, content: bytes, intra_op_threads: int, pace: Pace) -> ort.InferenceSession:
     if _CUDA not in ort.get_available_providers():
         raise ProviderMissing(
             "expected a GPU, but this ONNX Runtime is built for "
@@ -188,7 +184,7 @@ def _open_on_cuda(bundle: Bundle, content: bytes, intra_op_threads: int) -> ort.
             "or choose --provider cpu"
         )
     ort.preload_dlls()  # finds the CUDA libraries that pip installed
-    session = _open_session(bundle, content, _CUDA, intra_op_threads)
+    session = _open_session(bundle, content, _CUDA, intra_op_threads, pace)
     if session.get_providers()[0] != _CUDA:  # the runtime does not raise, it takes the CPU and says so in its own log
         raise ProviderMissing(
             "expected a GPU, but ONNX Runtime could not start CUDA: check the driver with nvidia-smi and, in a "
@@ -197,7 +193,9 @@ def _open_on_cuda(bundle: Bundle, content: bytes, intra_op_threads: int) -> ort.
     return session
 
 
-def _open_session(bundle: Bundle, content: bytes, provider: str, intra_op_threads: int) -> ort.InferenceSession:
+def _open_session(
+    bundle: Bundle, content: bytes, provider: str, intra_op_threads: int, pace: Pace
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
@@ -208,7 +206,7 @@ def _open_session(bundle: Bundle, content: bytes, provider: str, intra_op_thread
     providers = [(_CUDA, cuda_options), _CPU] if provider == _CUDA else [_CPU]
     try:
         inspect_onnx(content)
-        session = ort.InferenceSession(content, options, providers=providers)
+        session = pace(lambda: ort.InferenceSession(content, options, providers=providers))
     except OnnxInvalid as error:
         raise BundleInvalid(f"{bundle.folder}: {error}") from error
     except Exception as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from service.background import at_once
 from service.contract import BundleInvalid, Metric, Precision
 from service.engine import Provider
 from service.errors import ModelFixed, ModelUnknown, NotReady, StartFailed, quoted
@@ -19,6 +20,7 @@ from service.trial import Trial, TrialNote
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from service.background import Pace
     from service.repository import Repository
 
 __all__ = ["Lineup", "ModelList", "Models", "Opener", "Slot", "SwapNote", "VersionState"]
@@ -148,14 +150,14 @@ class Models:
         self,
         version: int,
         vet: Callable[[Path], None] | None = None,
-        rest: Callable[[float], None] | None = None,
+        pace: Pace = at_once,
     ) -> Slot:
         """Open a version, or take it as it is if it is open. A refusal is remembered, and forgotten on success.
 
         Args:
             version: The version.
             vet: Called with the bundle's folder before this process has to do with the bundle.
-            rest: Called after every run of the model with the seconds that it took.
+            pace: How the heavy pieces of it are done.
 
         Raises:
             BundleInvalid: It is refused.
@@ -169,7 +171,7 @@ class Models:
             folder = self._repository.fetch(self.name, version)
             if vet is not None:
                 vet(folder)
-            slot = self._opener.open(folder) if rest is None else self._opener.open(folder, rest)
+            slot = self._opener.open(folder, pace)
         except BundleInvalid as error:
             _log.error("version %d of %s is refused: %s", version, self.name, error)
             self._refused[version] = _Refusal(str(error), fingerprint)

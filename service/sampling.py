@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from service.background import give_way
 from service.contract import FRAME_SIZE
 from service.masks import confidence, decide, describe
 
@@ -87,7 +86,7 @@ class _Stream:
 
 
 class Sampler:
-    """Watches answers and saves the hard ones, on a thread that gives way.
+    """Watches answers and saves the hard ones, on a thread of its own.
 
     Args:
         folder: Where data sets are made; it is made too.
@@ -168,7 +167,6 @@ class Sampler:
         self._waiting.put(hard._replace(frame=hard.frame.copy()))
 
     def _work(self) -> None:
-        give_way()
         while (hard := self._waiting.get()) is not None:
             try:
                 self._save(hard)

@@ -1,4 +1,4 @@
-"""Runs the second opinion of a trial: on a thread that gives way, when no frame of a client waits, or not at all."""
+"""Runs the second opinion of a trial: giving way, when no frame of a client waits, or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from service.background import give_way
+from service.background import Aside
 from service.errors import ModelFault
 from service.trial import compare
 
@@ -53,7 +53,7 @@ class Shadow:
         busy: Whether frames of clients wait for the model.
         decide: Told once, from another thread, when the trial's gate has decided.
         tell: Told of every frame that was compared, from another thread.
-        low: Whether the thread is to give way to every other.
+        low: Whether its runs are to give way to everything else.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Shadow:
         self._busy = busy
         self._decide = decide
         self._tell = tell
-        self._low = low
+        self._aside = Aside("robomask-shadow-aside", low=low, rests=False)
         # Without a lock of its own: the event loop must not wait for one that is held by a thread that gives way.
         self._waiting: queue.SimpleQueue[tuple[NDArray[np.uint8], NDArray[np.float32], Hashable] | None]
         self._waiting = queue.SimpleQueue()
@@ -109,10 +109,9 @@ class Shadow:
         self._waiting.put(None)
         if self._thread is not threading.current_thread():
             self._thread.join()
+        self._aside.close()
 
     def _work(self) -> None:
-        if self._low:
-            give_way()
         while (item := self._waiting.get()) is not None and not self._over:
             while self._busy() and not self._over:
                 time.sleep(_LOOK_AGAIN_S)
@@ -158,9 +157,12 @@ class Shadow:
         self._trial.tally.add_times(*((first_s, second_s) if is_shadow else (second_s, first_s)))
 
     def _timed(self, slot: Slot, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-        started = self._clock()
-        probability = slot.engine.run(frame[np.newaxis], latents=False).probability[0]
-        return probability, self._clock() - started
+        def run() -> tuple[NDArray[np.float32], float]:
+            started = self._clock()
+            probability = slot.engine.run(frame[np.newaxis], latents=False).probability[0]
+            return probability, self._clock() - started
+
+        return self._aside(run)
 
     def _fail(self, frames: int) -> None:
         self._trial.tally.failed += frames

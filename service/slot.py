@@ -9,20 +9,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from service.answers import ModelNote
+from service.background import at_once
 from service.contract import Bundle, BundleInvalid, Manifest, Precision, open_bundle
 from service.engine import Engine, batch_buckets, open_engine, self_test, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from service.background import Pace
 
 __all__ = ["Opener", "Slot"]
 
 _log = logging.getLogger(__name__)
-
-
-def _no_rest(_: float) -> None:
-    """Go on at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +56,12 @@ class Opener:
     intra_op_threads: int
     max_batch: int | None
 
-    def open(self, folder: Path, rest: Callable[[float], None] = _no_rest) -> Slot:
+    def open(self, folder: Path, pace: Pace = at_once) -> Slot:
         """Verify a bundle, open its model, test it against the golden frames and warm it up.
 
         Args:
             folder: The bundle's.
-            rest: Called after every run of the model with the seconds that it took.
+            pace: How the heavy pieces of it are done.
 
         Raises:
             BundleInvalid: The bundle is not as promised, or its model does not answer as it should.
@@ -77,14 +75,15 @@ class Opener:
             provider=self.provider,
             intra_op_threads=self.intra_op_threads,
             max_batch=self.max_batch,
+            pace=pace,
         )
         if fallback is not None:
             _log.warning("running on the CPU although a GPU may be here: %s", fallback)
         try:
-            difference = self_test(engine, bundle.golden(), rest)
+            difference = self_test(engine, bundle.golden(), pace)
         except BundleInvalid as error:
             raise BundleInvalid(f"{folder}: {error}") from error
-        warm_up(engine, batch_buckets(engine.max_batch), rest)
+        warm_up(engine, batch_buckets(engine.max_batch), pace)
         slot = Slot(bundle, engine, time.perf_counter() - started)
         _log.info(
             "model %s version %d is ready in %.2f s: %s on %s, golden frames within %.2g",
