@@ -3,8 +3,8 @@
     python -m benchmarks.http_rate                      # a quick stand-in: what is measured is the service
     python -m benchmarks.http_rate --models models      # the shipped model
 
-Needs `wrk` on the path. The ceiling is the best of one session with a thread for each core and of as many callers sharing
-one single-threaded session, measured before and after; every line is the median of its rounds.
+Needs `wrk` on the path. The ceiling is the best of one session with a thread for each core and of as many callers
+sharing one single-threaded session, measured before and after; every line is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _measure(chosen: argparse.Namespace, served: Served, wrk: str, folder: Path)
             for clients in chosen.clients:
                 seconds = chosen.seconds if number else 0.5
                 before = served.cpu_s()
-                rate = _wrk(wrk, script, case, served.port, clients, seconds)
+                rate = _wrk(wrk, script, case, served.port, clients=clients, seconds=seconds)
                 spent = (served.cpu_s() - before) / (rate.requests_s * seconds)
                 if number:
                     rates.setdefault((case.name, clients), []).append(rate)
@@ -130,12 +130,22 @@ def _line(name: str, clients: int, found: list[Rate], cpu_ms: list[float]) -> st
     )
 
 
-def _wrk(wrk: str, script: Path, case: Case, port: int, clients: int, seconds: float) -> Rate:
+def _wrk(wrk: str, script: Path, case: Case, port: int, *, clients: int, seconds: float) -> Rate:
     body = script.with_name("body")
     body.write_bytes(case.body)
     environment = os.environ | {"BODY": str(body), "SENT": case.sent, "WANTED": case.wanted}
     address = f"http://127.0.0.1:{port}/segment{case.query}"
-    command = [wrk, "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "-s", str(script), address]
+    command = [
+        wrk,
+        "-t1",
+        f"-c{clients}",
+        f"-d{max(1, round(seconds))}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(script),
+        address,
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
     found = re.search(r"RATE (\S+) (\S+) (\S+) (\d+)", done.stdout)
     if found is None:

@@ -145,9 +145,9 @@ class Backlog:
         """
         with self._changed:
             place = bisect.bisect_right(self._jobs, due_s, key=_place)
-            run_s, margin_s = run_time.hope_s(frames, now_s)
             start_s = self._starts(self._jobs, place, now_s)[0]
-        if now_s + start_s + run_s + margin_s > due_s:
+            run_s = run_time.hope_s(frames, now_s, due_s - now_s, waits=start_s > 0)
+        if now_s + start_s + run_s > due_s:
             raise freshness.missed(_forecast(start_s, run_s))
 
     def push(self, jobs: Sequence[Job], now_s: float) -> list[Job]:
@@ -291,11 +291,11 @@ class Backlog:
         free = self._starts(queue, place, now_s)
         start_s, longest_s = free[0], 0.0
         for job in jobs:
-            run_s, margin_s = job.run_time.hope_s(len(job.frames), now_s)
+            run_s = job.run_time.hope_s(len(job.frames), now_s, job.due_s - now_s, waits=free[0] > 0)
             longest_s = max(longest_s, free[0] + run_s)
-            if now_s + longest_s + margin_s > job.due_s:
+            if now_s + longest_s > job.due_s:
                 raise job.freshness.missed(_forecast(start_s, longest_s - start_s))
-            heapq.heapreplace(free, free[0] + run_s)
+            heapq.heapreplace(free, free[0] + job.cost_s)
         if place > _EXACT_JOBS or older:
             return
         for job in queue[place : place + _EXACT_JOBS]:
@@ -317,7 +317,7 @@ def _place(job: Job) -> float:
 def _is_hopeless(job: Job, now_s: float) -> bool:
     if job.due_s == math.inf:
         return False
-    return now_s + min(job.run_time.least_s * len(job.frames), job.cost_s) > job.due_s
+    return now_s + job.run_time.hope_s(len(job.frames), now_s, 0.0, waits=False) > job.due_s
 
 
 def _forecast(wait_s: float, run_s: float) -> str:

@@ -9,6 +9,7 @@ __all__ = ["RunTime"]
 _WEIGHT: Final = 0.1
 _STALE_S: Final = 1.0
 _PAYS: Final = 0.7
+_RESERVE: Final = 0.4
 _GAINS: Final = 0.9
 
 
@@ -57,15 +58,22 @@ class RunTime:
             return frames * self._alone_s
         return frames * self._together_s
 
-    def hope_s(self, frames: int, now_s: float) -> tuple[float, float]:
-        """The time that a run may be trusted to take and the margin to leave, for deciding whether to try at all.
+    def hope_s(self, frames: int, now_s: float, budget_s: float, *, waits: bool) -> float:
+        """The time to reckon with when deciding whether to try at all.
 
-        After a second without a run the estimate may be of another time: then the least counts, with no margin.
-        Else a machine that was busy once would refuse for ever, as refused frames teach nothing.
+        A frame that has to wait takes a place from others and may be held up by what nobody foresaw: a share of its
+        budget is kept in reserve, so that under overload the queue stays short and what runs is fresh. For one that
+        finds a worker free there is nothing to lose: a quick run counts. And after a second without any run the
+        estimate may be of another time: then the least counts. Else a machine that was busy once would refuse for ever,
+        as refused frames teach nothing.
         """
+        least_s = frames * self.least_s
         if now_s - self._updated_s > _STALE_S:
-            return frames * self.least_s, 0.0
-        return self.expect_s(frames), 2 * self.spread_s
+            return least_s
+        expected_s = self.expect_s(frames)
+        if waits:
+            return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)
+        return max(least_s, expected_s - 2 * frames * self.spread_s)
 
     @property
     def batch_pays(self) -> bool:

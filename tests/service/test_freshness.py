@@ -118,6 +118,14 @@ def test_a_deadline_that_cannot_be_met_is_refused_and_counted(tmp_path: Path) ->
         assert value_of(running, "robomask_batch_size_count") == 1
 
 
+def test_a_request_that_is_refused_before_its_body_is_read_leaves_the_connection_usable(service: Running) -> None:
+    service.segment(FRAME)
+    for _ in range(3):
+        refused = service.segment(bytes(20_000_000), "image/bmp", headers={"X-Deadline-Ms": "0.001"})
+        assert refused.status_code == 504
+        assert service.segment(FRAME).status_code == 200
+
+
 def test_the_age_of_frames_is_told_and_counted(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     with serving(tmp_path) as running:

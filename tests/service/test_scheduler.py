@@ -301,15 +301,16 @@ def test_the_wait_counts_and_what_has_been_let_in_is_not_sacrificed() -> None:
             known(scheduler, model, 10.0)
             first = await held(scheduler, model)
             known(scheduler, model, 10.0)
-            let_in = await queued(scheduler, model, (1,), freshness=fresh(25.0))
+            let_in = await queued(scheduler, model, (1,), freshness=fresh(34.9))
+            sooner = await queued(scheduler, model, (2,), freshness=fresh(34.5))  # both can still make it
             with pytest.raises(DeadlineMissed, match="let in before"):
-                await scheduler.submit(model, frames_of(2), latents=False, freshness=fresh(21.0))
+                await scheduler.submit(model, frames_of(3), latents=False, freshness=fresh(34.0))
             with pytest.raises(DeadlineMissed, match="wait is about"):
-                await scheduler.submit(model, frames_of(3), latents=False, freshness=fresh(29.0))
-            third = await queued(scheduler, model, (4,), freshness=fresh(60.0))
+                await scheduler.submit(model, frames_of(3), latents=False, freshness=fresh(34.95))
+            third = await queued(scheduler, model, (4,), freshness=fresh(80.0))
             model.go.set()
-            await asyncio.gather(first, *let_in, *third)
-            assert model.batches == [[0], [1], [4]]
+            await asyncio.gather(first, *let_in, *sooner, *third)
+            assert model.batches == [[0], [2], [1], [4]]
 
     asyncio.run(scenario())
 
