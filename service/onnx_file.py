@@ -1,14 +1,17 @@
 """Look into an ONNX file before a runtime does: is it all there, and of a size that a frame's model may have?
 
 A runtime that is given a model follows the names of other files in it: from bytes, it takes them from the folder that
-the process happens to run in. No model of a bundle may name any.
+the process happens to run in. A model of a bundle may name none but those that its opener holds in memory.
 
 Source: ONNX, `onnx.proto`; Protocol Buffers, "Encoding".
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 __all__ = ["MAX_PARTS", "GraphFacts", "OnnxInvalid", "inspect_onnx"]
 
@@ -19,6 +22,7 @@ _MAX_DEPTH: Final = 32
 _ORT_FORMAT: Final = b"ORTM"
 _EXTERNAL_DATA: Final = 13
 _DATA_LOCATION: Final = 14
+_ELSEWHERE: Final = "expected all weights inside the model's file, found a tensor in another file"
 
 # Which fields of a message are messages that may hold a tensor, and of which kind those are.
 _INSIDE: Final[dict[str, dict[int, str]]] = {
@@ -49,8 +53,12 @@ class GraphFacts(NamedTuple):
     parts: int
 
 
-def inspect_onnx(content: bytes) -> GraphFacts:
+def inspect_onnx(content: bytes, in_memory: Container[str] = ()) -> GraphFacts:
     """Walk over an ONNX file without unpacking its weights.
+
+    Args:
+        content: The file.
+        in_memory: Names of other files that its weights may be in, because the runtime is given their verified content.
 
     Raises:
         OnnxInvalid: It is none, is deeper or has more parts than it may, or has data in other files.
@@ -72,10 +80,19 @@ def inspect_onnx(content: bytes) -> GraphFacts:
                 if field in inside:
                     todo.append((inside[field], *value, depth + 1))
                 elif kind == "tensor" and field == _EXTERNAL_DATA:
-                    raise OnnxInvalid("expected all weights inside the model's file, found a tensor in another file")
-            elif kind == "tensor" and field == _DATA_LOCATION and value != 0:
-                raise OnnxInvalid("expected all weights inside the model's file, found a tensor in another file")
+                    _check_entry(view, *value, in_memory)
+            elif kind == "tensor" and field == _DATA_LOCATION and value != 0 and not in_memory:
+                raise OnnxInvalid(_ELSEWHERE)
     return GraphFacts(nodes, parts)
+
+
+def _check_entry(view: memoryview, start: int, end: int, in_memory: Container[str]) -> None:
+    """A key and a value of where a tensor is: its `location` has to be known, whatever comes of the rest."""
+    texts = {
+        field: bytes(view[slice(*place)]) for field, place in _fields(view, start, end) if isinstance(place, tuple)
+    }
+    if not in_memory or (texts.get(1) == b"location" and texts.get(2, b"").decode("latin-1") not in in_memory):
+        raise OnnxInvalid(_ELSEWHERE)
 
 
 def _fields(view: memoryview, start: int, end: int) -> list[tuple[int, int | tuple[int, int]]]:

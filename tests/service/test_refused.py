@@ -185,6 +185,12 @@ def test_looking_into_a_file_counts_what_is_there_and_finds_data_in_inner_graphs
         inspect_onnx(inner.SerializeToString())
 
 
+def test_data_in_a_file_that_is_held_in_memory_is_no_data_elsewhere() -> None:
+    assert inspect_onnx(external_onnx("shared.onnx"), {"shared.onnx"}).nodes == 10
+    with pytest.raises(OnnxInvalid, match="another file"):
+        inspect_onnx(external_onnx("../shared.onnx"), {"shared.onnx"})
+
+
 def test_a_graph_of_too_many_parts_or_too_deep_is_refused() -> None:
     node = onnx.NodeProto(op_type="Identity").SerializeToString()
     graph = b"".join([b"\x0a" + bytes([len(node)]) + node] * (MAX_PARTS + 1))
