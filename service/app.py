@@ -25,7 +25,7 @@ from service.logs import RequestLog
 from service.metrics import Metrics
 from service.middleware import Envelope
 from service.models import Models, Opener
-from service.openapi import as_problems
+from service.openapi import as_problems, with_admin
 from service.pipeline import Pipeline
 from service.repository import open_repository
 from service.sampling import Hardness, Sampler
@@ -215,7 +215,7 @@ def _describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            app.openapi_schema = as_problems(document)
+            app.openapi_schema = with_admin(as_problems(document))
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # the way that FastAPI documents

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import sys
 import threading
-import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from service.background import Aside, give_back_memory
+from service.background import Aside, interruptible
+from service.closing import gone, let_go
 from service.contract import MANIFEST, BundleInvalid
 from service.errors import Busy, ModelFixed, ModelUnknown, ProviderMissing, RobomaskError, quoted
 from service.shadow import Shadow
@@ -42,8 +41,6 @@ __all__ = ["Control", "Rules"]
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 8
-_LET_GO_S: Final = 5.0
-_LOOK_AGAIN_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -197,9 +194,9 @@ class Control:
         self._before = serving.version
         self._declined.discard(version)
         self._audit.add(action, version, by, "rolled-back" if action == "rollback" else "activated", reason)
-        gone = _gone(before, self._models.lineup)
+        closed = gone(before, self._models.lineup)
         del lineup, serving, slot, kept, before
-        _let_go(gone)
+        let_go(closed)
 
     def _roll_back(self, by: str) -> None:
         serving = self._serving(self._models.lineup).version
@@ -232,9 +229,9 @@ class Control:
         self._watchers.add(self._shadow)
         bounds = "" if gate is None else f", promoted if {gate.model_dump_json(exclude_none=True)}"
         self._audit.add(mode, version, by, "started", f"share {share:g}{bounds}")
-        gone = _gone(before, self._models.lineup)
+        closed = gone(before, self._models.lineup)
         del lineup, serving, candidate, trial, before
-        _let_go(gone)
+        let_go(closed)
 
     def _load(self, version: int | None) -> None:
         self._activate(self._models.newest() if version is None else version, "protocol")
@@ -254,9 +251,9 @@ class Control:
         if lineup.previous is not None and version in {None, lineup.previous.version}:
             before = self._models.change(previous=None)
             self._audit.add("unload", version, "protocol", "unloaded")
-            gone = _gone(before, self._models.lineup)
+            closed = gone(before, self._models.lineup)
             del lineup, serving, before
-            _let_go(gone)
+            let_go(closed)
 
     def _rescan(self, by: str) -> None:
         lineup = self._models.lineup
@@ -296,9 +293,9 @@ class Control:
         before = self._models.change(trial=None)
         version = None if before.trial is None else before.trial.candidate.version
         self._audit.add("end-trial", version, by, result, reason)
-        gone = _gone(before, self._models.lineup)
+        closed = gone(before, self._models.lineup)
         del before
-        _let_go(gone)
+        let_go(closed)
 
     def _end_shadow(self) -> None:
         shadow, self._shadow = self._shadow, None
@@ -343,7 +340,7 @@ class Control:
                 reason="changes",
             )
         self._waiting += 1
-        future = self._worker.submit(work, *arguments)
+        future = self._worker.submit(_gently, work, *arguments)
         try:
             # A client that hangs up does not stop half way what it began.
             await asyncio.shield(asyncio.wrap_future(future))
@@ -353,7 +350,7 @@ class Control:
     def _submit(self, work: Callable[..., None], *arguments: object) -> Future[None] | None:
         """Have something done; None if the service stops."""
         try:
-            future = self._worker.submit(work, *arguments)
+            future = self._worker.submit(_gently, work, *arguments)
         except RuntimeError:
             return None
         future.add_done_callback(_report)
@@ -367,36 +364,14 @@ class Control:
             wait([looked])
 
 
+def _gently(work: Callable[..., None], *arguments: object) -> None:
+    with interruptible():
+        work(*arguments)
+
+
 def _report(done: Future[None]) -> None:
     error = None if done.cancelled() else done.exception()
     if isinstance(error, RobomaskError):
         _log.error("models cannot be changed: %s", error)
     elif error is not None:
         _log.error("a fault of this service", exc_info=error)
-
-
-def _gone(before: Lineup, now: Lineup) -> list[Slot]:
-    """The models that were open and are not any more."""
-
-    def slots(lineup: Lineup) -> dict[int, Slot]:
-        candidate = None if lineup.trial is None else lineup.trial.candidate
-        return {id(slot): slot for slot in (lineup.serving, lineup.previous, candidate) if slot is not None}
-
-    still = slots(now)
-    return [slot for key, slot in slots(before).items() if key not in still]
-
-
-def _let_go(slots: list[Slot]) -> None:
-    """Wait until nobody else holds these models, so that they end on this thread, and give their memory back.
-
-    Requests that a model has begun hold it. Ending a session takes milliseconds that no event loop should spend.
-    """
-    if not slots:
-        return
-    until_s = time.monotonic() + _LET_GO_S
-    while slots:
-        slot = slots.pop()
-        while time.monotonic() < until_s and (sys.getrefcount(slot) > 2 or sys.getrefcount(slot.engine) > 2):
-            time.sleep(_LOOK_AGAIN_S)
-        del slot
-    give_back_memory()
