@@ -224,7 +224,7 @@ def _version(port: int) -> int:
 def _kill_all(chosen: argparse.Namespace, models: Path) -> None:
     """Kill publishers that were forked from one that has everything imported: only publishing is left to interrupt."""
     rng = random.Random(0)  # noqa: S311 - when to kill is no secret
-    source = "" if chosen.bundle is None else str(chosen.bundle)
+    source = str(chosen.bundle or models / NAME / "1")
     program = "import sys; from benchmarks.swap import publish_on_demand; publish_on_demand(*sys.argv[1:])"
     with subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-c", program, str(models), source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -247,7 +247,7 @@ def publish_on_demand(models: str, source: str) -> None:
         started = time.perf_counter()
         child = os.fork()
         if child == 0:
-            _publish(Path(models), Path(source) if source else None)
+            _publish(Path(models), Path(source))
             os._exit(0)
         if float(line):
             time.sleep(float(line))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +199,12 @@ def _sampler(settings: Settings, metrics: Metrics) -> Sampler | None:
 
 
 def _on_hangup(work: Callable[[], None]) -> None:
-    """Do this on SIGHUP, where there is such a signal and the event loop runs on the thread that gets it."""
+    """Do this on SIGHUP, where there is such a signal and the event loop runs on the thread that gets it.
+
+    On a terminal the signal says that the terminal is gone, and ends the service as people expect.
+    """
+    if sys.stderr.isatty():
+        return
     with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, work)
 

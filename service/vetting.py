@@ -26,6 +26,7 @@ _LEAST_BYTES: Final = 512 * 1024**2
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _NICE: Final = 19
 _REFUSED: Final = 3
+_SAYS: Final = "refused: "
 
 
 def vet(folder: Path, *, max_batch: int | None, precision: Precision | None, limit_s: float) -> None:
@@ -53,8 +54,9 @@ def vet(folder: Path, *, max_batch: int | None, precision: Precision | None, lim
     if result.returncode == 0:
         return
     said = result.stderr.strip().splitlines() or ["nothing"]
-    if result.returncode == _REFUSED:
-        raise BundleInvalid(said[-1])
+    refusals = [line.removeprefix(_SAYS) for line in said if line.startswith(_SAYS)]
+    if result.returncode == _REFUSED and refusals:
+        raise BundleInvalid(refusals[-1])
     raise BundleInvalid(
         f"{folder}: expected a model that can be opened and run, but a process that tried ended with "
         f"status {result.returncode}: {said[-1]}"
@@ -84,7 +86,7 @@ def _main(folder: Path, max_batch: int, precision: str) -> int:
     try:
         Opener(provider="cpu", precision=chosen, intra_op_threads=1, max_batch=max_batch).open(folder)
     except BundleInvalid as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(_SAYS + " ".join(str(error).split()), file=sys.stderr)  # beside what the runtime may say there
         return _REFUSED
     return 0
 
