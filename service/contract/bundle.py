@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -49,6 +50,7 @@ _MAX_MANIFEST_BYTES: Final = _MIB
 _MAX_MODEL_BYTES: Final = 1024 * _MIB
 _MAX_OTHER_BYTES: Final = 64 * _MIB
 _PIECE_BYTES: Final = _MIB
+_ABANDONED_S: Final = 24 * 3600
 
 
 class BundleInvalid(Exception):  # noqa: N818 - the name says what is wrong, as "not found" would
@@ -256,12 +258,21 @@ def publish(
         _verify(temporary)
         temporary.rename(place)
         _sync_folder(parent)
+        _sweep(parent, place.stat().st_mtime)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and place.exists():
             raise BundleInvalid(f"{place}: published by somebody else meanwhile; publish again") from error
         raise
     return open_bundle(place)
+
+
+def _sweep(parent: Path, now_s: float) -> None:
+    """Remove what publishers that were killed have left long ago; the clock is the file system's own."""
+    for left in parent.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # somebody else was quicker
+            if now_s - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _verify(folder: Path) -> Bundle:

@@ -69,3 +69,15 @@ def test_a_publisher_killed_at_any_step_leaves_nothing_that_is_seen(tmp_path: Pa
     assert steps > 20
     assert newest > 1
     assert all(event["result"] == "activated" for event in events)
+
+
+def test_publishing_removes_what_was_left_long_ago_and_nothing_newer(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    for name, age_s in ((".7.old.tmp", 2 * 86_400), (".8.new.tmp", 60)):
+        left = tmp_path / "tiny" / name
+        left.mkdir()
+        (left / "half").write_bytes(b"half")
+        moment_s = left.stat().st_mtime - age_s
+        os.utime(left, (moment_s, moment_s))
+    publish_tiny(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [".8.new.tmp", "1", "2"]
