@@ -157,6 +157,10 @@ class Pipeline:
         )
         self._took(call, "queue", outcome.queue_s)
         self._took(call, "infer", outcome.infer_s)
+        if (
+            time.perf_counter() > freshness.due_s
+        ):  # a machine that has too much else to do; encoding it would be a waste
+            raise freshness.missed("the machine came to it too late")
         result = Result(
             frames=frames,
             prediction=outcome.prediction,
