@@ -3,7 +3,7 @@
 from service.engine.buckets import bucket_sizes
 from service.engine.checks import self_test, warm_up
 from service.engine.choice import Choice, Provider, choose_precision
-from service.engine.opening import Wanted, open_engine
+from service.engine.opening import Wanted, open_engine, runs_in_caller
 from service.engine.running import Engine, Prediction
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "bucket_sizes",
     "choose_precision",
     "open_engine",
+    "runs_in_caller",
     "self_test",
     "warm_up",
 ]
