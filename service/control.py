@@ -49,7 +49,7 @@ class Rules:
 
     Attributes:
         keep_previous: Whether the model that answered before stays open.
-        vet_s: Seconds that the process that tries a bundle may take; 0 for no such process.
+        vet_s: Seconds of processor time for the process that tries a bundle; 0 for no such process.
         max_batch: Most frames in one run, for that process.
         precision: Which of a bundle's models, for that process.
         gate: With it, a newer version that is found is tried in shadow first, and takes over by this gate.
@@ -59,7 +59,7 @@ class Rules:
     """
 
     keep_previous: bool = True
-    vet_s: float = 120.0
+    vet_s: float = 60.0
     max_batch: int | None = None
     precision: Precision | None = None
     gate: Gate | None = None

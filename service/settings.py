@@ -72,9 +72,9 @@ class Settings(BaseSettings):
         True, description="Keep the version that served before open, for going back to it at once."
     )
     vet_s: Annotated[float, Field(ge=0, le=3600)] = Field(
-        120.0,
-        description="Seconds that a version may take to be opened in a process of its own before this one opens it; "
-        "0 for no such process.",
+        60.0,
+        description="Seconds of processor time for a version to be opened and tested in a process of its own before "
+        "this one opens it; 0 for no such process.",
     )
     promote_if: str | None = Field(
         None,

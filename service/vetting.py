@@ -2,13 +2,15 @@
 
 A hash says that a model is the one that was published, not that a runtime survives it: a graph may ask for more memory
 than there is, never end, or meet a fault in the runtime. That process is
-`python -m service.vetting FOLDER MAX_BATCH PRECISION PROVIDER`.
+`python -m service.vetting FOLDER MAX_BATCH PRECISION PROVIDER SECONDS`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +27,9 @@ __all__ = ["vet"]
 _MEMORY_BYTES: Final = 4 * 1024**3
 _LEAST_BYTES: Final = 512 * 1024**2
 _CGROUP: Final = Path("/sys/fs/cgroup")
-_NICE: Final = 19
+_NICE: Final = 10
+_PATIENCE: Final = 10
+"""Seconds on the clock for a second of processor time: others come first, and there may be many of them."""
 _REFUSED: Final = 3
 _SAYS: Final = "refused: "
 
@@ -40,21 +44,21 @@ def vet(
         max_batch: Most frames in one run.
         precision: Which of its models; by default the one that suits the provider.
         provider: Where it is to run once it is believed; here it runs on the CPU in any case.
-        limit_s: Seconds that it may take.
+        limit_s: Seconds of processor time that it may take.
 
     Raises:
         BundleInvalid: It is refused there, or does not come to an end, or ends the process.
     """
     command = [sys.executable, "-m", "service.vetting", str(folder.absolute()), str(max_batch or 1)]
-    command += [precision or "", provider]
+    command += [precision or "", provider, str(math.ceil(limit_s))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         result = subprocess.run(  # noqa: S603 - this very program
-            command, capture_output=True, text=True, timeout=limit_s, check=False, env=environment
+            command, capture_output=True, text=True, timeout=_PATIENCE * limit_s, check=False, env=environment
         )
     except subprocess.TimeoutExpired as error:
         raise BundleInvalid(
-            f"{folder}: expected a model that is opened and tested within {limit_s:g} s, it was not"
+            f"{folder}: expected a model that is opened and tested within {_PATIENCE * limit_s:g} s, it was not"
         ) from error
     if result.returncode == 0:
         return
@@ -62,6 +66,10 @@ def vet(
     refusals = [line.removeprefix(_SAYS) for line in said if line.startswith(_SAYS)]
     if result.returncode == _REFUSED and refusals:
         raise BundleInvalid(refusals[-1])
+    if result.returncode == -getattr(signal, "SIGXCPU", 0):
+        raise BundleInvalid(
+            f"{folder}: expected a model that is opened and tested within {limit_s:g} s of processor time, it was not"
+        )
     raise BundleInvalid(
         f"{folder}: expected a model that can be opened and run, but a process that tried ended with "
         f"status {result.returncode}: {said[-1]}"
@@ -77,7 +85,7 @@ def memory_bound(cgroup: Path) -> int:
     return max(_LEAST_BYTES, min(_MEMORY_BYTES, (most - now) * 8 // 10))
 
 
-def _main(folder: Path, max_batch: int, precision: str, provider: str) -> int:
+def _main(folder: Path, max_batch: int, precision: str, provider: str, limit_s: int) -> int:
     # The runtime is for the process that tries.
     from service.engine.choice import choose_precision, dot_products  # noqa: PLC0415
     from service.slot import Opener  # noqa: PLC0415
@@ -89,6 +97,7 @@ def _main(folder: Path, max_batch: int, precision: str, provider: str) -> int:
 
         most = memory_bound(_CGROUP)
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
     wanted = cast("Precision", precision) if precision else None
     try:
         manifest = open_bundle(folder).manifest
@@ -103,4 +112,4 @@ def _main(folder: Path, max_batch: int, precision: str, provider: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]))
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))
