@@ -26,6 +26,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),
     "bench": Command("service.commands.bench", "bench", "measure a service: load, overload, the model alone"),
     "segment": Command("service.commands.segment", "segment", "pictures, folders or videos in, masks out"),
+    "models": Command("service.commands.models", "client", "list, activate, roll back, shadow, canary on a service"),
     "serve": Command("service.commands.serve", "serve", "serve a bundle over HTTP"),
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from service import stream
 from service.admin import AdminGate
+from service.audit import Audit
+from service.changes import change_router
+from service.control import Control, Rules
+from service.engine import runs_in_caller
 from service.errors import StartFailed
 from service.http import Segment, answer_errors, segment_router
 from service.limits import MemoryBudget
@@ -23,13 +29,16 @@ from service.middleware import Envelope
 from service.models import Models, Opener
 from service.oip.infer import Tensors
 from service.oip.protocol import OpenInference
-from service.oip.repository import FixedModel, Repository
+from service.oip.repository import Repository
 from service.oip.rest import open_inference_router
-from service.openapi import as_problems
+from service.openapi import as_problems, with_admin
 from service.pipeline import Pipeline
+from service.repository import open_repository
+from service.sampling import Hardness, Sampler
 from service.scheduler import Scheduler
 from service.state import page_router, state_router
 from service.stream import Streaming, stream_router
+from service.watch import Watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -76,7 +85,8 @@ def create_models(settings: Settings) -> Models:
         max_batch=settings.max_batch,
         gpu=settings.gpu(),
     )
-    return Models(settings.models, settings.model, settings.version, opener)
+    repository = open_repository(settings.models, settings.cache)
+    return Models(repository, settings.model, settings.version, opener)
 
 
 def create_app(settings: Settings, models: Models, on_load_failure: Callable[[BaseException], None]) -> FastAPI:
@@ -96,6 +106,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         limit_s=settings.queue_limit_ms / 1000,
     )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
+    watchers = Watchers()
     codec = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="robomask-codec")
     budget = MemoryBudget(settings.max_inflight_bytes)
     limits = settings.limits()
@@ -106,11 +117,27 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         limits=limits,
         metrics=metrics,
         decode_limit=settings.queue_limit,
+        watchers=watchers,
     )
+    sampler = _sampler(settings, metrics)
+    if sampler is not None:
+        watchers.add(sampler)
+    control = Control(
+        models,
+        _rules(settings),
+        audit=Audit(metrics, file=settings.audit_log),
+        metrics=metrics,
+        watchers=watchers,
+        busy=lambda: scheduler.waiting_frames > 0,
+        tell=None if sampler is None else sampler.disagreed,
+    )
+    gate = AdminGate(settings.admin_token)
     protocol = OpenInference(
         models=models,
-        tensors=Tensors(scheduler=scheduler, codec=codec, budget=budget, limits=limits, metrics=metrics),
-        repository=Repository(models, FixedModel(models), AdminGate(settings.admin_token)),
+        tensors=Tensors(
+            scheduler=scheduler, codec=codec, budget=budget, limits=limits, metrics=metrics, watchers=watchers
+        ),
+        repository=Repository(models, control, gate),
         metrics=metrics,
     )
 
@@ -120,15 +147,20 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     def load() -> None:
         slot = models.load()
         metrics.serves(slot.bundle, slot.engine, slot.load_s)
+        control.start()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(asyncio.to_thread(load))
         loading.add_done_callback(lambda task: _report(task, on_load_failure))
+        _on_hangup(lambda: control.rescan_soon("SIGHUP"))
         async with _grpc(settings, protocol, log, on_load_failure) as port:
             app.state.grpc_port = port
             yield
         loading.cancel()
+        await asyncio.to_thread(control.close)
+        if sampler is not None:
+            sampler.close()
         scheduler.close()
         codec.shutdown()
         log.close()
@@ -158,6 +190,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     )
     app.include_router(open_inference_router(protocol, pipeline, settings.body_timeout_s))
     app.include_router(state_router(models, metrics))
+    app.include_router(change_router(control, models, gate))
     app.include_router(page_router())
     app.add_middleware(envelope)
     answer_errors(app, metrics)
@@ -191,6 +224,37 @@ async def _grpc(
         await server.stop(settings.shutdown_s)
 
 
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        keep_previous=settings.keep_previous,
+        vet_s=settings.vet_s,
+        max_batch=settings.max_batch,
+        precision=settings.precision,
+        gate=settings.gate(),
+        shadow_share=settings.shadow_share,
+        poll_s=settings.poll_s,
+        low=runs_in_caller(settings.provider, settings.intra_op_threads),
+    )
+
+
+def _sampler(settings: Settings, metrics: Metrics) -> Sampler | None:
+    if settings.sample_to is None:
+        return None
+    hardness = Hardness(settings.sample_confidence, settings.sample_iou, settings.sample_per_day, settings.sample_total)
+    return Sampler(settings.sample_to, hardness, lambda why: metrics.sampled.labels(why).inc())
+
+
+def _on_hangup(work: Callable[[], None]) -> None:
+    """Do this on SIGHUP, where there is such a signal and the event loop runs on the thread that gets it.
+
+    On a terminal the signal says that the terminal is gone, and ends the service as people expect.
+    """
+    if sys.stderr.isatty():
+        return
+    with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, work)
+
+
 def _report(loading: asyncio.Task[None], on_load_failure: Callable[[BaseException], None]) -> None:
     error = None if loading.cancelled() else loading.exception()
     if error is not None:
@@ -203,7 +267,7 @@ def _describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            app.openapi_schema = as_problems(document)
+            app.openapi_schema = with_admin(as_problems(document))
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign] # the way that FastAPI documents

@@ -11,7 +11,7 @@ from service.errors import DeadlineMissed, FrameTooOld, ParameterInvalid, Stale,
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["HEADERS", "Freshness", "Names", "read_freshness"]
+__all__ = ["HEADERS", "STREAM", "Freshness", "Names", "read_freshness"]
 
 DEADLINE: Final = b"x-deadline-ms"
 CAPTURED: Final = b"x-captured-at"

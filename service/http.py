@@ -12,7 +12,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from service.answers import accepted
 from service.body import CancelledWithClient, read_body
 from service.errors import RobomaskError
-from service.freshness import read_freshness
+from service.freshness import STREAM, read_freshness
 from service.middleware import call_in, call_of
 from service.openapi import SEGMENT, SEGMENT_ANSWERS
 from service.problems import framework_problem, problem
@@ -69,7 +69,8 @@ class Segment:
         accept = _text(headers, b"accept")
         forms = accepted(accept) if accept is not None and len(accept) > _SHORT else _accepted_short(accept)
         check_media_type(content_type, _text(headers, b"content-encoding"), query)
-        call.slot = slot = self._models.slot(query.model, query.version)
+        call.stream = headers.get(STREAM) or scope.get("client") or call.request_id
+        call.slot = slot = self._models.slot(query.model, query.version, call.stream)
         call.freshness = read_freshness(headers, call.arrived_s, time.time)
         self._pipeline.check(slot, forms[0], call)
         length = headers.get(b"content-length")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from service.contract import Bundle
     from service.engine import Engine
+    from service.trial import Tally
 
 __all__ = ["METHODS", "STAGES", "Metrics"]
 
@@ -37,6 +38,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._served: tuple[str, ...] | None = None
         self.requests = Counter(
             "robomask_requests",
             "Requests answered, by route template, method and status.",
@@ -87,6 +89,41 @@ class Metrics:
             "How long the model in service took to verify, open, test and warm up.",
             registry=registry,
         )
+        self.swaps = Counter(
+            "robomask_swaps",
+            "Changes of the models by what came of them: activated, rolled-back, refused, started, promoted, ...",
+            ["result"],
+            registry=registry,
+        )
+        self.model_frames = Counter(
+            "robomask_model_frames", "Frames answered, by the version that did.", ["version"], registry=registry
+        )
+        self.sampled = Counter(
+            "robomask_sampled_frames", "Hard frames that have been saved, by why.", ["why"], registry=registry
+        )
+        self.shadow_frames = Counter(
+            "robomask_shadow_frames",
+            "Frames that were to be run by a second model, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.shadow_iou = Histogram(
+            "robomask_shadow_iou",
+            "IoU of the masks that the model in service and the candidate of a trial give for one frame.",
+            buckets=_RATIOS,
+            registry=registry,
+        )
+        self.shadow_drift = Gauge(
+            "robomask_shadow_drift",
+            "Mean of the candidate's value less that of the model in service, over the trial.",
+            ["measure"],
+            registry=registry,
+        )
+        self.shadow_latency_ratio = Gauge(
+            "robomask_shadow_latency_ratio",
+            "Median run of the candidate over that of the model in service.",
+            registry=registry,
+        )
         self.mask_area_ratio = Histogram(
             "robomask_mask_area_ratio", "Share of a frame that is robot.", buckets=_RATIOS, registry=registry
         )
@@ -94,6 +131,8 @@ class Metrics:
             "robomask_mask_confidence", "Confidence of a mask.", buckets=_RATIOS, registry=registry
         )
 
+        for outcome in ("compared", "dropped", "failed"):
+            self.shadow_frames.labels(outcome)
         for stage in STAGES:  # so that every stage is there before the first request
             self.stages.labels(stage)
 
@@ -109,7 +148,17 @@ class Metrics:
 
     def serves(self, bundle: Bundle, engine: Engine, load_s: float) -> None:
         """Say which model is in service."""
-        self.model_info.clear()
         manifest = bundle.manifest
-        self.model_info.labels(manifest.name, str(manifest.version), engine.precision, engine.provider).set(1)
+        labels = (manifest.name, str(manifest.version), engine.precision, engine.provider)
+        self.model_info.labels(*labels).set(1)
+        if self._served is not None and self._served != labels:
+            self.model_info.remove(*self._served)
+        self._served = labels
         self.model_load_seconds.set(load_s)
+
+    def compares(self, tally: Tally) -> None:
+        """Say what a trial has found so far."""
+        self.shadow_drift.labels("area").set(tally.area_drift or 0.0)
+        self.shadow_drift.labels("confidence").set(tally.confidence_drift or 0.0)
+        if tally.latency_ratio is not None:
+            self.shadow_latency_ratio.set(tally.latency_ratio)

@@ -142,6 +142,7 @@ class Envelope:
             found = getattr(scope.get("route"), "path", "other")
             route = found if self._route is None else self._route
             self._account(route, scope["method"], call, status)
+            call.slot = None  # a connection remembers its last request, which must not keep a model open
 
     def _account(self, route: str, method: str, call: Call, status: int) -> None:
         method = method if method in METHODS else "other"

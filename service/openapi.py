@@ -10,7 +10,7 @@ from service.problems import MEDIA_TYPE, Problem
 from service.query import LatentsType, Size
 from service.requests import JSON, MEDIA_TYPES, MULTIPART
 
-__all__ = ["ERRORS", "SEGMENT", "SEGMENT_ANSWERS", "as_problems"]
+__all__ = ["ERRORS", "SEGMENT", "SEGMENT_ANSWERS", "as_problems", "with_admin"]
 
 _BINARY: Final[dict[str, Any]] = {"type": "string", "format": "binary"}
 
@@ -138,4 +138,15 @@ def as_problems(document: dict[str, Any]) -> dict[str, Any]:
             for status, response in operation["responses"].items():
                 if status[0] in "45" and "application/json" in response.get("content", {}):
                     response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+    return document
+
+
+def with_admin(document: dict[str, Any]) -> dict[str, Any]:
+    """Say in a generated description what the routes that change models need."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes["admin"] = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The service's ROBOMASK_ADMIN_TOKEN; where none is set, these routes are closed.",
+    }
     return document

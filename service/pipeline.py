@@ -13,19 +13,21 @@ import numpy as np
 
 from service import answers, requests
 from service.answers import FORMS, Answer, Form, Result, choose, size_bound, write
-from service.errors import BadRequest, Busy, RobomaskError, Stale, Superseded, Unavailable
+from service.errors import BadRequest, Busy, ModelFault, RobomaskError, Stale, Superseded, Unavailable
 from service.freshness import Freshness
 from service.requests import Frame, read_frames
+from service.watch import Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
     from concurrent.futures import Executor
 
     from service.limits import Limits, MemoryBudget
     from service.metrics import Metrics
-    from service.models import Slot
     from service.query import Query
     from service.scheduler import Scheduler
+    from service.slot import Slot
+    from service.watch import Watchers
 
 __all__ = ["Call", "Pipeline", "outcome_of"]
 
@@ -48,6 +50,7 @@ class Call:
         request_id: The client's own, or a new one.
         stages_s: Seconds spent in each stage so far.
         frames: Frames decoded.
+        stream: Whose frames they are: the client's stream or its connection.
         held_bytes: Bytes of the memory budget that it holds.
         slot: The model that answers it.
         arrived_s: When its head had come, in seconds of `time.perf_counter`.
@@ -61,6 +64,7 @@ class Call:
     frames: int = 0
     held_bytes: int = 0
     slot: Slot | None = None
+    stream: Hashable = None
     arrived_s: float = field(default_factory=time.perf_counter)
     freshness: Freshness = Freshness()  # noqa: RUF009 - it cannot change
     problem: str | None = None
@@ -77,6 +81,7 @@ class Pipeline:
         limits: What one request may ask for.
         metrics: Where it counts.
         decode_limit: Most requests that decode or wait for it.
+        watchers: Who is told of every answer.
     """
 
     def __init__(
@@ -88,12 +93,14 @@ class Pipeline:
         limits: Limits,
         metrics: Metrics,
         decode_limit: int,
+        watchers: Watchers,
     ) -> None:
         self._scheduler = scheduler
         self._codec = codec
         self._budget = budget
         self._metrics = metrics
         self._decode_limit = decode_limit
+        self._watchers = watchers
         self._decoding = 0
         self._least_decode = _Mean()
         self._encode = {form: _Mean() for form in FORMS}
@@ -114,6 +121,8 @@ class Pipeline:
             return await self._segment(slot, body, content_type, query=query, forms=forms, call=call)
         except BaseException as error:
             self._metrics.frames.labels(outcome_of(error)).inc(call.frames or 1)
+            if self._watchers and isinstance(error, ModelFault):
+                self._watchers.failed(slot, call.frames or 1)
             raise
 
     def check(self, slot: Slot, form: Form, call: Call) -> None:
@@ -164,11 +173,16 @@ class Pipeline:
         quick = answers.is_quick(frames, query)
         answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
         self._encode[form].add(call.stages_s["encode"])
-        self._count(answer, freshness)
+        self._count(answer, freshness, str(slot.version))
+        if self._watchers:
+            pixels = [frame.pixels for frame in frames]
+            seen = Seen(slot, pixels, outcome.prediction.probability, call.stream, time.perf_counter())
+            self._watchers.answered(seen)
         return form, answer
 
-    def _count(self, answer: Answer, freshness: Freshness) -> None:
+    def _count(self, answer: Answer, freshness: Freshness, version: str) -> None:
         metrics = self._metrics
+        metrics.model_frames.labels(version).inc(len(answer.confidences))
         metrics.frames.labels("ok").inc(len(answer.confidences))
         for ratio, confidence in zip(answer.area_ratios, answer.confidences, strict=True):
             metrics.mask_area_ratio.observe(ratio)

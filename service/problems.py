@@ -81,7 +81,7 @@ def details(error: errors.RobomaskError, request_id: str) -> Problem:
 
 def problem(error: errors.RobomaskError, request_id: str) -> Response:
     """The answer to a request that failed."""
-    headers = {}
+    headers: dict[str, str] = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, errors.AdminTokenWrong):

@@ -209,16 +209,21 @@ class Scheduler:
             _settle_soon(job, result, loop)
 
     def _work(self, worker: int) -> None:
-        while True:
-            jobs, hopeless = self._backlog.take(worker)
-            if not jobs and not hopeless and self._backlog.is_over:
-                return
-            results: list[tuple[Job, Done | Exception]] = [
-                (job, job.freshness.missed("by now it would be late")) for job in hopeless
-            ]
-            for batch in _batches(job for job in jobs if not job.future.done()):
-                results += self._run(batch)
-            _settle(results)
+        while self._take_turn(worker):  # between turns a worker holds no job, and so no model that has been replaced
+            pass
+
+    def _take_turn(self, worker: int) -> bool:
+        """Wait for work and do a turn of it; whether there may be more."""
+        jobs, hopeless = self._backlog.take(worker)
+        if not jobs and not hopeless and self._backlog.is_over:
+            return False
+        results: list[tuple[Job, Done | Exception]] = [
+            (job, job.freshness.missed("by now it would be late")) for job in hopeless
+        ]
+        for batch in _batches(job for job in jobs if not job.future.done()):
+            results += self._run(batch)
+        _settle(results)
+        return True
 
     def _run(self, jobs: list[Job]) -> list[tuple[Job, Done | Exception]]:
         """Run jobs in one batch; if that fails, each alone, so that only the one at fault fails."""

@@ -13,6 +13,7 @@ from service.contract import Precision
 from service.cores import usable_cores
 from service.gpu_options import GpuOptions
 from service.limits import Limits
+from service.trial import Gate, read_gate
 
 __all__ = ["Settings", "unknown_variables"]
 
@@ -35,7 +36,14 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to listen on; 0 for any free one.")
-    models: Path = Field(Path("models"), description="Model repository: <models>/<model>/<version>/ are bundles.")
+    models: str = Field(
+        "models",
+        description="Model repository: <models>/<model>/<version>/ are bundles. A folder, or a URL that fsspec opens, "
+        "such as s3://bucket/models, with robomask[remote].",
+    )
+    cache: Path = Field(
+        Path("~/.cache/robomask"), description="Folder for copies of what comes from a repository behind a URL."
+    )
     model: str | None = Field(None, description="Model to serve; by default the only one in the repository.")
     version: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Version to serve; by default the newest that passes its self-test."
@@ -56,6 +64,51 @@ class Settings(BaseSettings):
     engine_cache: Path | None = Field(
         None,
         description="Folder in which TensorRT keeps compiled engines; without it each start takes minutes.",
+    )
+    poll_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        0.0, description="Seconds between looks for a version newer than the one in service; 0 for never."
+    )
+    keep_previous: bool = Field(
+        True, description="Keep the version that served before open, for going back to it at once."
+    )
+    vet_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        60.0,
+        description="Seconds of processor time for a version to be opened and tested in a process of its own before "
+        "this one opens it; 0 for no such process.",
+    )
+    promote_if: str | None = Field(
+        None,
+        description="Gate for versions found by polling or SIGHUP: tried in shadow first, then promoted or rejected; "
+        "such as frames=500,min_iou=0.9,max_latency_ratio=1.2,max_error_rate=0.",
+    )
+    shadow_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of streams that such a shadow trial looks at."
+    )
+    audit_log: Path | None = Field(
+        None, description="File to which every change of the models is added as a line of JSON; by default none."
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="Token that changing the models needs (Authorization: Bearer ...); by default those routes are "
+        "closed. Set it in the environment: a command line can be read by others.",
+    )
+    sample_to: Path | None = Field(
+        None,
+        description="Folder into which hard frames are saved, 64x64 as the model saw them, with the masks it proposed; "
+        "by default none are. They show what cameras see: mind who may read them.",
+    )
+    sample_per_day: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        200, description="Most frames saved in a day (UTC)."
+    )
+    sample_total: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        5000, description="Most frames saved in all, those of earlier runs included."
+    )
+    sample_confidence: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.6, description="Confidence below which a frame is hard."
+    )
+    sample_iou: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5,
+        description="IoU with the stream's last mask, or in a trial with the other model's, below which it is hard.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         default_factory=usable_cores, description="Threads that run the model; by default one for each usable core."
@@ -108,11 +161,6 @@ class Settings(BaseSettings):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         None, description="Port for the Open Inference Protocol over gRPC; 0 for any free one, by default off."
     )
-    admin_token: SecretStr | None = Field(
-        None,
-        description="Token that loading and unloading models needs (Authorization: Bearer ...); by default they are "
-        "closed. Set it in the environment: a command line can be read by others.",
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged; each request is one line at info."
     )
@@ -127,6 +175,23 @@ class Settings(BaseSettings):
         # and ROBOMASK_GRPC_PORT beside one that is named robomask-grpc.
         return cls.model_fields[str(info.field_name)].default if str(value).startswith("tcp://") else value
 
+    @field_validator("models", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    @field_validator("cache")
+    @classmethod
+    def _at_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("promote_if")
+    @classmethod
+    def _is_a_gate(cls, value: str | None) -> str | None:
+        if value is not None:
+            read_gate(value)
+        return value
+
     @field_validator("admin_token")
     @classmethod
     def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
@@ -139,11 +204,20 @@ class Settings(BaseSettings):
                 f"expected max_inflight_bytes to be at least max_body_bytes ({self.max_body_bytes}), "
                 f"got {self.max_inflight_bytes}"
             )
+        if self.version is not None and (self.poll_s or self.promote_if):
+            raise ValueError(
+                f"expected no polling for newer versions beside version={self.version}, got poll_s={self.poll_s:g}; "
+                "leave one of them out"
+            )
         return self
 
     def gpu(self) -> GpuOptions:
         """How a GPU is used."""
         return GpuOptions(self.gpu_mem_limit, self.engine_cache, self.gpu_graphs)
+
+    def gate(self) -> Gate | None:
+        """The gate of versions that are found."""
+        return None if self.promote_if is None else read_gate(self.promote_if)
 
     def limits(self) -> Limits:
         """What one request may ask for."""

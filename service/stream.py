@@ -48,7 +48,7 @@ from service.errors import (
     Superseded,
     quoted,
 )
-from service.freshness import CAPTURED, DEADLINE, MAX_AGE, Names, read_freshness
+from service.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness
 from service.middleware import call_of
 from service.pipeline import Call
 from service.problems import details
@@ -138,6 +138,7 @@ class _Stream:
         self._all = streaming
         self._socket = socket
         self._id = call_of(socket).request_id
+        self._whose = socket.headers.get(STREAM.decode(), self._id).encode("latin-1")
         self._stream = object()  # no other stream is the same, whatever a client says
         self._sending = asyncio.Lock()
         self._frames: set[asyncio.Task[None]] = set()
@@ -148,7 +149,8 @@ class _Stream:
         """Greet, then take frames until the client leaves or has to."""
         try:
             query, form, bounds = _read_url(self._socket.scope["query_string"])
-            slot = self._all.models.slot(query.model, query.version)
+            # Only its name: a connection must not keep a model open.
+            model = self._all.models.slot(query.model, query.version, self._whose).note.model_dump()
         except RobomaskError as error:
             await self.end(error, _CODES.get(type(error), _INVALID))
             return
@@ -157,7 +159,7 @@ class _Stream:
             protocol=_PROTOCOL,
             credits=self._all.credit_limit,
             accept=form,
-            model=slot.note.model_dump(),
+            model=model,
         )
         note: Mapping[bytes, bytes] = bounds
         while True:
@@ -237,7 +239,8 @@ class _Stream:
         pipeline, query = self._all.pipeline, asked.query
         call.freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
         pipeline.reserve(call, len(asked.content))
-        call.slot = slot = self._all.models.slot(query.model, query.version)
+        call.stream = self._whose
+        call.slot = slot = self._all.models.slot(query.model, query.version, call.stream)
         pipeline.check(slot, asked.form, call)
         content_type = RAW if query.width is not None else None
         _, answer = await pipeline.segment(

@@ -60,6 +60,8 @@ def _serve(settings: Settings) -> int:
     server = Server(config, models)
     # Having stopped in good order, uvicorn raises the signal once more; the exit status is to say 0 all the same.
     signal.signal(signal.SIGTERM, lambda *_: None)
+    if hasattr(signal, "SIGHUP") and not sys.stderr.isatty():
+        signal.signal(signal.SIGHUP, lambda *_: None)  # until the service listens to it
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if failures:

@@ -1,6 +1,16 @@
 """The bundle contract: what export writes and the service accepts. Needs numpy and pydantic, nothing else."""
 
-from service.contract.bundle import MANIFEST, Bundle, BundleInvalid, model_names, open_bundle, publish, versions
+from service.contract.bundle import (
+    MANIFEST,
+    Bundle,
+    BundleInvalid,
+    file_limit,
+    model_names,
+    open_bundle,
+    publish,
+    read_manifest,
+    versions,
+)
 from service.contract.golden import Golden
 from service.contract.manifest import (
     CARD,
@@ -38,8 +48,10 @@ __all__ = [
     "Precision",
     "TensorSpec",
     "Tensors",
+    "file_limit",
     "model_names",
     "open_bundle",
     "publish",
+    "read_manifest",
     "versions",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -29,12 +30,27 @@ from service.contract.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["MANIFEST", "Bundle", "BundleInvalid", "model_names", "open_bundle", "publish", "versions"]
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "BundleInvalid",
+    "file_limit",
+    "model_names",
+    "open_bundle",
+    "publish",
+    "read_manifest",
+    "versions",
+]
 
 MANIFEST: Final = "manifest.json"
-_MAX_MANIFEST_BYTES: Final = 1024 * 1024
+_MIB: Final = 1024 * 1024
+_MAX_MANIFEST_BYTES: Final = _MIB
+_MAX_MODEL_BYTES: Final = 1024 * _MIB
+_MAX_OTHER_BYTES: Final = 64 * _MIB
+_PIECE_BYTES: Final = _MIB
+_ABANDONED_S: Final = 24 * 3600
 
 
 class BundleInvalid(Exception):  # noqa: N818 - the name says what is wrong, as "not found" would
@@ -59,19 +75,37 @@ class Bundle:
         """The content of one file of the bundle, verified again: what is returned is what was promised.
 
         Raises:
-            BundleInvalid: The file is not in the manifest, is gone, is no plain file, or has changed.
+            BundleInvalid: The file is not in the manifest, is gone, is no plain file, is too large, or has changed.
         """
+        promised = self._promised(name)
+        content = b"".join(_pieces(self.folder / name, file_limit(name)))
+        self._compare(name, promised, hashlib.sha256(content).hexdigest())
+        return content
+
+    def check(self, name: str) -> None:
+        """Verify one file without keeping its content.
+
+        Raises:
+            BundleInvalid: See `read`.
+        """
+        promised = self._promised(name)
+        digest = hashlib.sha256()
+        for piece in _pieces(self.folder / name, file_limit(name)):
+            digest.update(piece)
+        self._compare(name, promised, digest.hexdigest())
+
+    def _promised(self, name: str) -> str:
         promised = self.manifest.files.get(name)
         if promised is None:
             raise BundleInvalid(f"{self.folder}: expected one of {sorted(self.manifest.files)}, got {name!r}")
-        content = _read_plain_file(self.folder / name)
-        found = hashlib.sha256(content).hexdigest()
+        return promised
+
+    def _compare(self, name: str, promised: str, found: str) -> None:
         if found != promised:
             raise BundleInvalid(
                 f"{self.folder / name}: expected sha256 {promised}, found {found}: the file was changed or damaged; "
                 "copy the bundle again or publish a new version"
             )
-        return content
 
     def model(self, precision: Precision) -> bytes:
         """The ONNX file of one precision.
@@ -122,6 +156,25 @@ def versions(repository: Path, model: str) -> list[int]:
         return []
     named = (entry.name for entry in folder.iterdir() if entry.is_dir())
     return sorted(int(name) for name in named if re.fullmatch(r"[1-9][0-9]{0,9}", name))
+
+
+def file_limit(name: str) -> int:
+    """Most bytes that a bundle's file of this name may have; it is looked at before a byte is read."""
+    if name == MANIFEST:
+        return _MAX_MANIFEST_BYTES
+    return _MAX_MODEL_BYTES if name.endswith(".onnx") else _MAX_OTHER_BYTES
+
+
+def read_manifest(content: bytes, where: str) -> Manifest:
+    """Read the content of a `manifest.json` found there.
+
+    Raises:
+        BundleInvalid: It does not keep to the schema.
+    """
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise BundleInvalid(f"{where}: {_sentence(error)}") from error
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -215,6 +268,7 @@ def publish(
         _verify(temporary)
         temporary.rename(place)
         _sync_folder(parent)
+        _sweep(parent, place.stat().st_mtime)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and place.exists():
@@ -223,32 +277,45 @@ def publish(
     return open_bundle(place)
 
 
+def _sweep(parent: Path, now_s: float) -> None:
+    """Remove what publishers that were killed have left long ago; the clock is the file system's own."""
+    for left in parent.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # somebody else was quicker
+            if now_s - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def _verify(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise BundleInvalid(f"{folder}: expected a bundle's folder, found {_kind(folder)}")
-    content = _read_plain_file(folder / MANIFEST, limit=_MAX_MANIFEST_BYTES)
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError as error:
-        raise BundleInvalid(f"{folder / MANIFEST}: {_sentence(error)}") from error
-    bundle = Bundle(folder, manifest, hashlib.sha256(content).hexdigest())
-    for name in manifest.files:
-        bundle.read(name)
+    if folder.is_symlink() and folder.resolve().parent != folder.parent.resolve():
+        raise BundleInvalid(f"{folder}: expected a folder, found a symbolic link that leads out of the repository")
+    content = b"".join(_pieces(folder / MANIFEST, _MAX_MANIFEST_BYTES))
+    bundle = Bundle(folder, read_manifest(content, str(folder / MANIFEST)), hashlib.sha256(content).hexdigest())
+    for name in bundle.manifest.files:
+        bundle.check(name)
     return bundle
 
 
-def _read_plain_file(path: Path, limit: int | None = None) -> bytes:
-    """Read a regular file; a symbolic link is refused, whatever it points at."""
+def _pieces(path: Path, limit: int) -> Iterator[bytes]:
+    """Read a regular file; a symbolic link is refused, whatever it points at, and so is more than the limit."""
     kind = _kind(path)
     if kind != "a file":
         raise BundleInvalid(f"{path}: expected a plain file, found {kind}")
     try:
-        size = path.stat().st_size
-        if limit is not None and size > limit:
-            raise BundleInvalid(f"{path}: expected at most {limit} bytes, found {size}")
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - what was looked at is what is read
+            size = os.fstat(descriptor).st_size
+            if size > limit:
+                raise BundleInvalid(f"{path}: expected at most {limit} bytes, found {size}")
+            left = limit + 1
+            while left > 0 and (piece := file.read(min(left, _PIECE_BYTES))):
+                left -= len(piece)
+                yield piece
     except OSError as error:
         raise BundleInvalid(f"{path}: expected a readable file, found {error.strerror}") from error
+    if left <= 0:
+        raise BundleInvalid(f"{path}: expected at most {limit} bytes, found a file that grows")
 
 
 def _kind(path: Path) -> str:

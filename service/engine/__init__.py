@@ -3,7 +3,7 @@
 from service.engine.buckets import bucket_sizes
 from service.engine.checks import self_test, warm_up
 from service.engine.choice import Choice, Provider, choose_precision
-from service.engine.opening import Wanted, open_engine, precision_for
+from service.engine.opening import Wanted, open_engine, precision_for, runs_in_caller
 from service.engine.running import Engine, Prediction
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "choose_precision",
     "open_engine",
     "precision_for",
+    "runs_in_caller",
     "self_test",
     "warm_up",
 ]

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.background import at_once
 from service.contract import FRAME_SIZE, LATENTS, BundleInvalid
 from service.errors import ModelFault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service.background import Pace
     from service.contract import Golden
     from service.engine.running import Engine
 
 __all__ = ["self_test", "warm_up"]
 
 
-def self_test(engine: Engine, golden: Golden) -> float:
+def self_test(engine: Engine, golden: Golden, pace: Pace = at_once) -> float:
     """Run the golden frames, all at once and one alone; returns the largest difference found.
+
+    Args:
+        engine: What is tested.
+        golden: Frames and what is expected for them.
+        pace: How each run is done.
 
     Raises:
         BundleInvalid: The answers differ by more than the bundle allows.
     """
     allowed = golden.allowed(engine.precision)
     try:
-        together = engine.run(golden.frames, latents=True)
-        alone = engine.run(golden.frames[:1], latents=False)
+        together = pace(lambda: engine.run(golden.frames, latents=True))
+        alone = pace(lambda: engine.run(golden.frames[:1], latents=False))
     except ModelFault as error:
         raise BundleInvalid(f"expected the golden frames to run, got: {error}") from error
     if together.latents is None or together.latents.shape != (len(golden.frames), *LATENTS.shape[1:]):
@@ -45,11 +53,11 @@ def self_test(engine: Engine, golden: Golden) -> float:
     return difference
 
 
-def warm_up(engine: Engine, batch_sizes: Sequence[int]) -> float:
+def warm_up(engine: Engine, batch_sizes: Sequence[int], pace: Pace = at_once) -> float:
     """Run every batch size twice, so that no client pays for what happens at a first time; returns the seconds."""
     started = time.perf_counter()
     for size in batch_sizes:
         frames = np.zeros((size, FRAME_SIZE, FRAME_SIZE, 3), np.uint8)
         for latents in (False, True):
-            engine.run(frames, latents=latents)
+            pace(functools.partial(engine.run, frames, latents))
     return time.perf_counter() - started

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import onnxruntime as ort
 
+from service.background import at_once
 from service.contract import FRAME_SIZE, INPUTS, Bundle
 from service.engine.buckets import Buckets
 from service.engine.pinned import pinner
@@ -14,6 +15,7 @@ from service.engine.sessions import CPU, CUDA, TENSORRT, open_session
 from service.errors import ProviderMissing
 
 if TYPE_CHECKING:
+    from service.background import Pace
     from service.contract import Precision
     from service.gpu_options import GpuOptions
 
@@ -78,8 +80,9 @@ def open_on_gpu(
     max_batch: int,
     intra_op_threads: int,
     gpu: GpuOptions,
+    pace: Pace = at_once,
 ) -> Buckets:
-    """Open a model on a GPU.
+    """Open a model on a GPU; each session is made, and run for the first time, at that pace.
 
     Raises:
         ProviderMissing: There is no such GPU, driver or library.
@@ -94,9 +97,9 @@ def open_on_gpu(
         cuda = (CUDA, cuda_options(gpu, graphs=graphs))
         if provider == "tensorrt":
             first = (TENSORRT, tensorrt_options(gpu, precision, max_batch))
-            session = open_session(bundle, "fp32" if precision == "fp16" else precision, [first, cuda, CPU], 1)
+            session = open_session(bundle, "fp32" if precision == "fp16" else precision, [first, cuda, CPU], 1, pace)
         else:
-            session = open_session(bundle, precision, [cuda, CPU], intra_op_threads)
+            session = open_session(bundle, precision, [cuda, CPU], intra_op_threads, pace)
         require_provider(session.get_providers()[0], provider)
         return Buckets(session, "cuda", max_batch, graphs=graphs, pin=pinner())
 
@@ -104,7 +107,7 @@ def open_on_gpu(
         return start(graphs=False)
     try:
         buckets = start(graphs=True)
-        buckets.record()
+        pace(buckets.record)
     except ProviderMissing:
         raise
     except Exception as error:  # noqa: BLE001 - the runtime raises many kinds

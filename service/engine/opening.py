@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import onnxruntime as ort
 
+from service.background import at_once
 from service.engine.choice import choose_precision, dot_products
 from service.engine.gpu import open_on_gpu
 from service.engine.running import MAX_BATCH, Engine, Plain
@@ -15,10 +16,11 @@ from service.errors import ProviderMissing
 from service.gpu_options import ANY_GPU, GpuOptions
 
 if TYPE_CHECKING:
+    from service.background import Pace
     from service.contract import Bundle, Precision
     from service.engine.choice import Choice, Provider
 
-__all__ = ["Wanted", "open_engine"]
+__all__ = ["Wanted", "open_engine", "runs_in_caller"]
 
 
 @dataclass(frozen=True)
@@ -40,33 +42,44 @@ class Wanted:
     gpu: GpuOptions = ANY_GPU
 
 
-def open_engine(bundle: Bundle, wanted: Wanted) -> Engine:
+def open_engine(bundle: Bundle, wanted: Wanted, pace: Pace = at_once) -> Engine:
     """Open a verified bundle's model; the engine's `reason` says why it is on its device and in its precision.
+
+    Args:
+        bundle: The bundle.
+        wanted: What the settings ask.
+        pace: How the session is made.
 
     Raises:
         BundleInvalid: The runtime cannot read the model, or its tensors are not those of the contract.
         ProviderMissing: A GPU was asked for and is not to be had.
     """
     if wanted.provider == "cpu":
-        return _on_cpu(bundle, wanted, "the settings name the CPU")
+        return _on_cpu(bundle, wanted, "the settings name the CPU", pace)
     if wanted.provider != "auto":
-        return _on_gpu(bundle, wanted, wanted.provider)
+        return _on_gpu(bundle, wanted, wanted.provider, pace)
     if CUDA not in ort.get_available_providers():
-        return _on_cpu(bundle, wanted, "this ONNX Runtime knows no GPU")
+        return _on_cpu(bundle, wanted, "this ONNX Runtime knows no GPU", pace)
     try:
-        return _on_gpu(bundle, wanted, "cuda")
+        return _on_gpu(bundle, wanted, "cuda", pace)
     except ProviderMissing as missing:
-        return _on_cpu(bundle, wanted, str(missing))
+        return _on_cpu(bundle, wanted, str(missing), pace)
 
 
-def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str) -> Engine:
+def runs_in_caller(provider: Literal["auto", "cuda", "tensorrt", "cpu"], intra_op_threads: int) -> bool:
+    """Whether a session that is opened like this has no threads of its own: they would be of the opener's priority."""
+    on_cpu = provider == "cpu" or (provider == "auto" and CUDA not in ort.get_available_providers())
+    return on_cpu and intra_op_threads == 1
+
+
+def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine:
     choice = precision_for(bundle, wanted.precision, "cpu")
-    session = open_session(bundle, choice.precision, [CPU], wanted.intra_op_threads)
+    session = open_session(bundle, choice.precision, [CPU], wanted.intra_op_threads, pace)
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
     return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason)
 
 
-def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"]) -> Engine:
+def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"], pace: Pace) -> Engine:
     choice = precision_for(bundle, wanted.precision, provider)
     max_batch = wanted.max_batch or MAX_BATCH[provider]
     runner = open_on_gpu(
@@ -76,6 +89,7 @@ def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"
         max_batch=max_batch,
         intra_op_threads=wanted.intra_op_threads,
         gpu=wanted.gpu,
+        pace=pace,
     )
     reason = f"{provider}: it works here; {choice.precision}: {choice.reason}"
     return Engine(runner, provider, choice.precision, max_batch, reason)

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import onnxruntime as ort
 
+from service.background import at_once
 from service.contract import INPUTS, OUTPUTS, Bundle, BundleInvalid, TensorSpec
+from service.onnx_file import OnnxInvalid, inspect_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from service.background import Pace
     from service.contract import Precision
 
     ProviderList = Sequence[str | tuple[str, Mapping[str, str]]]
@@ -25,7 +28,7 @@ _TYPES: Final = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 def open_session(
-    bundle: Bundle, precision: Precision, providers: ProviderList, intra_op_threads: int
+    bundle: Bundle, precision: Precision, providers: ProviderList, intra_op_threads: int, pace: Pace = at_once
 ) -> ort.InferenceSession:
     """Open one of a bundle's models.
 
@@ -34,6 +37,7 @@ def open_session(
         precision: Which of its models.
         providers: ONNX Runtime's names of providers, the preferred first, each with its options.
         intra_op_threads: Threads within one run.
+        pace: How the session is made.
 
     Raises:
         BundleInvalid: The runtime cannot read the model, or its tensors are not those of the contract.
@@ -51,7 +55,10 @@ def open_session(
             list(beside), list(beside.values()), list(map(len, beside.values()))
         )
     try:
-        session = ort.InferenceSession(content, options, providers=list(providers))
+        inspect_onnx(content, beside)
+        session = pace(lambda: ort.InferenceSession(content, options, providers=list(providers)))
+    except OnnxInvalid as error:
+        raise BundleInvalid(f"{bundle.folder}: {error}") from error
     except Exception as error:
         raise BundleInvalid(f"{bundle.folder}: expected an ONNX model, the runtime refuses it: {error}") from error
     found = [*session.get_inputs(), *session.get_outputs()]

@@ -8,9 +8,10 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from service.errors import BodyMalformed, MediaTypeUnsupported, quoted
+from service.errors import BodyMalformed, MediaTypeUnsupported, ModelFault, quoted
 from service.masks import confidence, decide
 from service.pipeline import outcome_of
+from service.watch import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from service.engine import Prediction
     from service.limits import Limits, MemoryBudget
     from service.metrics import Metrics
-    from service.models import Slot
     from service.oip.tensors import Inference
     from service.pipeline import Call
     from service.scheduler import Scheduler
+    from service.slot import Slot
+    from service.watch import Watchers
 
 __all__ = ["Tensors", "check_encoding"]
 
@@ -41,15 +43,24 @@ class Tensors:
         budget: Memory that all requests share.
         limits: What one request may ask for.
         metrics: Where it counts.
+        watchers: Who is told of every answer.
     """
 
     def __init__(
-        self, *, scheduler: Scheduler, codec: Executor, budget: MemoryBudget, limits: Limits, metrics: Metrics
+        self,
+        *,
+        scheduler: Scheduler,
+        codec: Executor,
+        budget: MemoryBudget,
+        limits: Limits,
+        metrics: Metrics,
+        watchers: Watchers,
     ) -> None:
         self._scheduler = scheduler
         self._codec = codec
         self._budget = budget
         self._metrics = metrics
+        self._watchers = watchers
         self.limits = limits
 
     async def infer(
@@ -81,7 +92,10 @@ class Tensors:
             answer, seen = await self._infer(slot, read, write, call=call, quick=quick)
         except BaseException as error:
             self._metrics.frames.labels(outcome_of(error)).inc(call.frames or 1)
+            if self._watchers and isinstance(error, ModelFault):
+                self._watchers.failed(slot, call.frames or 1)
             raise
+        self._metrics.model_frames.labels(str(slot.version)).inc(call.frames)
         self._metrics.frames.labels("ok").inc(call.frames)
         for ratio, sureness in seen:
             self._metrics.mask_area_ratio.observe(ratio)
@@ -124,7 +138,11 @@ class Tensors:
             return write(inference, outcome.prediction), seen
 
         light = quick and all(binary for _, binary in inference.outputs)
-        return await self._timed(call, "encode", finish, here=light)
+        answer = await self._timed(call, "encode", finish, here=light)
+        if self._watchers:
+            frames = [frame.copy() for frame in inference.frames]  # views of a body, which is not to be kept for them
+            self._watchers.answered(Seen(slot, frames, probability, call.stream, time.perf_counter()))
+        return answer
 
     async def inflate(self, body: bytes, encoding: str, call: Call) -> bytes:
         """A body without its content encoding, which `check_encoding` has seen.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from service.errors import ModelUnknown, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from service.metrics import Metrics
     from service.models import Models, Slot
     from service.oip.infer import Tensors
@@ -34,14 +36,19 @@ class OpenInference:
     repository: Repository
     metrics: Metrics
 
-    def slot(self, name: str, version: str | None) -> Slot:
+    def slot(self, name: str, version: str | None, stream: Hashable = None) -> Slot:
         """The slot that serves a model by its name and, if one is given, its version as the protocol writes it.
+
+        Args:
+            name: The model.
+            version: Its version; empty or None for the one in service.
+            stream: Whose frames are to be answered, if any are; in a canary trial that decides.
 
         Raises:
             NotReady: The model is still loading.
             ModelUnknown: It is not in service.
         """
-        return self.models.slot(name, read_version(version or None))
+        return self.models.slot(name, read_version(version or None), stream)
 
 
 def read_version(value: object) -> int | None:

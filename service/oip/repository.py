@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from service.errors import ModelFixed, ParameterInvalid, quoted
+from service.errors import ParameterInvalid, quoted
 from service.oip.protocol import read_version
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from service.admin import AdminGate
     from service.models import ModelList, Models
 
-__all__ = ["Control", "FixedModel", "Repository"]
+__all__ = ["Control", "Repository"]
 
-_STATES: Final = {"serving": "READY", "available": "UNAVAILABLE", "refused": "UNAVAILABLE"}
+_CLOSED: Final = {"available": "not open", "refused": "refused"}
+"""States of versions that no request is answered by, and why; all others are open and answer who names them."""
 
 
 class Control(Protocol):
@@ -34,36 +35,12 @@ class Control(Protocol):
         """
 
     async def unload(self, name: str) -> None:
-        """Take a model out of service.
+        """Close what is open of a model and does not serve: what served before, and what is on trial.
 
         Raises:
             ModelUnknown: There is no such model.
-            ModelFixed: It has to stay.
+            ModelFixed: Nothing is open but what serves, and that has to stay.
         """
-
-
-class FixedModel:
-    """Control of a service that keeps the version that it started with: loading that one again changes nothing."""
-
-    def __init__(self, models: Models) -> None:
-        self._models = models
-
-    async def load(self, name: str, version: int | None) -> None:
-        """See `Control`."""
-        serving = self._models.slot(name).note
-        if version not in {None, serving.version}:
-            raise ModelFixed(
-                f"expected version {serving.version}, which {serving.name} serves, got {version}; this service keeps "
-                f"the version that it started with, so start it anew with --version {version}"
-            )
-
-    async def unload(self, name: str) -> None:
-        """See `Control`."""
-        serving = self._models.slot(name).note
-        raise ModelFixed(
-            f"expected {serving.name} to stay in service as the only model, got a request to unload it; "
-            "stop the service instead"
-        )
 
 
 class Repository:
@@ -102,7 +79,9 @@ class Repository:
         await self._control.load(name, read_version(parameters.get("version")))
 
     async def unload(self, name: str, headers: Mapping[str, str]) -> None:
-        """Take a model out of service. `unload_dependents` means nothing here, as no model depends on another.
+        """Close the versions of a model that are open and do not serve.
+
+        `unload_dependents` means nothing here, as no model depends on another.
 
         Raises:
             BadRequest: It may not or cannot be.
@@ -112,13 +91,12 @@ class Repository:
 
 
 def _entries(listing: ModelList) -> list[dict[str, str]]:
-    reasons = {"available": "not in service"}
     return [
         {
             "name": listing.name,
             "version": str(version.version),
-            "state": _STATES[version.state],
-            "reason": version.reason or reasons.get(version.state, ""),
+            "state": "UNAVAILABLE" if version.state in _CLOSED else "READY",
+            "reason": version.reason or _CLOSED.get(version.state, ""),
         }
         for version in listing.versions
     ]

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from service.body import CancelledWithClient, read_body
 from service.errors import BodyMalformed
-from service.freshness import read_freshness
+from service.freshness import STREAM, read_freshness
 from service.http import notes
 from service.middleware import call_of
 from service.oip.infer import check_encoding
@@ -64,7 +64,9 @@ def _add_inference(router: APIRouter, protocol: OpenInference, pipeline: Pipelin
         call = call_of(request)
         headers = request.headers
         encoding = check_encoding(headers.get("content-encoding"))
-        slot = protocol.slot(request.path_params["model"], request.path_params.get("version"))
+        named = headers.get(STREAM.decode())
+        call.stream = named.encode("latin-1") if named else request.scope.get("client") or call.request_id
+        slot = protocol.slot(request.path_params["model"], request.path_params.get("version"), call.stream)
         call.slot = slot
         call.freshness = read_freshness(dict(reversed(headers.raw)), call.arrived_s, time.time)
         packed = await _read_body(request, pipeline, body_timeout_s)

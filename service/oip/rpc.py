@@ -16,7 +16,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from service.errors import BodyMalformed, RobomaskError, StartFailed
-from service.freshness import read_freshness
+from service.freshness import STREAM, read_freshness
 from service.logs import fields
 from service.middleware import choose_request_id
 from service.oip.rpc_answers import Answers, Inquiry
@@ -217,11 +217,14 @@ class _Calls:
         self.protocol.metrics.requests.labels(route, "POST", str(status)).inc()
         if self.log.enabled(logging.INFO):
             self.log.add(logging.INFO, call, "gRPC", route, status)
+        call.slot = None  # a stream remembers its last message, which must not keep a model open
 
 
 def _inquiry(context: Any) -> Inquiry:
     headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return Inquiry(Call(choose_request_id(headers.get("x-request-id", "").encode())), headers, context.time_remaining())
+    named = headers.get(STREAM.decode(), "").encode("latin-1", "replace")
+    call = Call(choose_request_id(headers.get("x-request-id", "").encode()), stream=named or context.peer())
+    return Inquiry(call, headers, context.time_remaining())
 
 
 def _freshness(inquiry: Inquiry) -> Freshness:

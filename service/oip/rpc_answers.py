@@ -110,7 +110,7 @@ class Answers:
 
     async def infer(self, request: Any, inquiry: Inquiry) -> Any:
         """Give the model frames as tensors and get its tensors back."""
-        slot = self._protocol.slot(request.model_name, request.model_version)
+        slot = self._protocol.slot(request.model_name, request.model_version, inquiry.call.stream)
         tensors = self._protocol.tensors
 
         def read() -> Inference:

@@ -138,6 +138,7 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     )
     server = uvicorn.Server(config)
     listening = config.bind_socket()
+    listening.listen()  # who comes before the server does waits for it
     port = listening.getsockname()[1]
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
     thread.start()

@@ -179,7 +179,7 @@ def test_the_repository_lists_versions_and_loads_what_serves(client: Any) -> Non
         (lambda: client.load_model("tiny", headers={"authorization": "Bearer wrong"}), "got another"),
         (lambda: client.load_model("other", headers=admin), "'other'"),
         (lambda: client.load_model("tiny", config="{}", headers=admin), "'config'"),
-        (lambda: client.unload_model("tiny", headers=admin), "to stay in service"),
+        (lambda: client.unload_model("tiny", headers=admin), "has to stay"),
     ):
         with pytest.raises(InferenceServerException, match=words):
             act()

@@ -1,0 +1,108 @@
+"""`robomask models`: what a running service serves, and changing it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+import httpx
+
+__all__ = ["main"]
+
+_TIMEOUT_S = 600.0
+
+
+def main(argv: list[str]) -> int:
+    """Ask a service; returns the process's exit status."""
+    chosen = _parser().parse_args(argv)
+    token = os.environ.get("ROBOMASK_ADMIN_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with httpx.Client(base_url=chosen.url, headers=headers, timeout=_TIMEOUT_S) as client:
+            answer = _ask(client, chosen)
+            document = answer.json()
+    except httpx.HTTPError as error:
+        print(f"robomask models: expected a service at {chosen.url}, got {error!r}", file=sys.stderr)
+        return 1
+    except ValueError:
+        print(f"robomask models: expected JSON from {chosen.url}, got status {answer.status_code}", file=sys.stderr)
+        return 1
+    if answer.is_error:
+        print(f"robomask models: {document.get('detail', document)}", file=sys.stderr)
+        return 1
+    print(answer.text if chosen.json else "\n".join(_lines(document)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="robomask models",
+        description="What a running service serves, and changing it, for which ROBOMASK_ADMIN_TOKEN has to be set to "
+        "the service's own.",
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the service's answer as it is")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="versions, what each is doing, the trial, and what was done lately")
+    actions.add_parser("activate", help="put a version into service").add_argument("version", type=int)
+    actions.add_parser("rollback", help="go back to the version that served before")
+    for name, does in (
+        ("shadow", "let a version run a share of streams again, and compare"),
+        ("canary", "let a version answer a share of streams, and compare"),
+    ):
+        action = actions.add_parser(name, help=does)
+        action.add_argument("version", type=int)
+        action.add_argument(
+            "--share", type=float, default=1.0 if name == "shadow" else 0.1, help="%(default)s; 0 ends it"
+        )
+        action.add_argument(
+            "--promote-if",
+            metavar="GATE",
+            help="take over or be dropped by itself: frames=1000,min_iou=0.9,max_latency_ratio=1.2,max_error_rate=0",
+        )
+    return parser
+
+
+def _ask(client: httpx.Client, chosen: argparse.Namespace) -> httpx.Response:
+    if chosen.action == "list":
+        return client.get("/models")
+    if chosen.action == "activate":
+        return client.post(f"/models/{chosen.version}/activate")
+    if chosen.action == "rollback":
+        return client.post("/models/rollback")
+    body: dict[str, Any] = {"version": chosen.version, "share": chosen.share}
+    if chosen.promote_if:
+        pairs = (part.partition("=") for part in chosen.promote_if.replace(",", " ").split())
+        body["promote_if"] = {name: value for name, _, value in pairs}  # numbers are the service's to read
+    return client.post(f"/models/{chosen.action}", json=body)
+
+
+def _lines(listing: dict[str, Any]) -> list[str]:
+    lines = [f"{listing['name']}: {'ready' if listing['ready'] else 'not ready'}"]
+    for version in listing["versions"]:
+        facts = [
+            version.get("precision"),
+            version.get("provider"),
+            (version.get("sha256") or "")[:12],
+            version.get("reason"),
+        ]
+        lines.append(
+            f"  {version['version']:>6}  {version['state']:<9}  {'  '.join(fact for fact in facts if fact)}".rstrip()
+        )
+    trial = listing.get("trial")
+    if trial is not None:
+        found = {
+            name: value for name, value in trial.items() if name not in {"mode", "version", "against", "promote_if"}
+        }
+        lines.append(f"{trial['mode']} of {trial['version']} against {trial['against']}:")
+        lines += [f"  {name:<17} {value}" for name, value in found.items()]
+        if trial.get("promote_if"):
+            lines.append(f"  {'promote_if':<17} {', '.join(f'{k}={v}' for k, v in trial['promote_if'].items())}")
+    lines += [
+        f"{event['at']}  {event['action']} {event.get('version') or ''} by {event['by']}: {event['result']}"
+        + (f" ({event['reason']})" if event.get("reason") else "")
+        for event in listing["events"][:10]
+    ]
+    return lines
