@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class QuantisableGraph(nn.Module):
     """`ServingGraph` with its head rewritten: attention as plain products, transposed convolutions as sub-pixel ones.
 
-    ONNX Runtime has no 8-bit kernel for a transposed convolution. One of 3x3 taps and stride 2 is the same as a
-    convolution of 2x2 taps that gives the four pixels of each cell as channels, and a rearrangement of memory.
+    ONNX Runtime has no 8-bit kernel for a transposed convolution. One of 3x3 taps and stride 2 is the same as four
+    small convolutions, one for each pixel of a cell of 2x2, and a rearrangement of memory.
 
     Raises:
         TypeError: The head is not the one that this knows to rewrite.
@@ -34,15 +34,14 @@ class QuantisableGraph(nn.Module):
             raise TypeError(f"expected the head AttentionConvHead, got {type(head).__name__}")
         self.encoder = segmenter.encoder
         self.attention = PlainAttention(head.attention)
-        layers = list(head.decoder.layers)
-        doublings = [SubPixelConv(layer) for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
-        self.decoder = nn.Sequential(*doublings, layers[-1])
+        forms = {nn.ConvTranspose2d: SubPixelConv, nn.Conv2d: PlaneConv}
+        self.decoder = nn.Sequential(*(forms[type(x)](x) for x in head.decoder.layers if type(x) in forms))
 
     def forward(self, frames: Tensor) -> Served:
         """Frames uint8 [N, 64, 64, 3], RGB."""
         latents: Tensor = self.encoder(normalise(frames))
         logits: Tensor = self.decoder(self.attention(latents).movedim(-1, 1))
-        return Served(torch.sigmoid(logits[:, 0]), latents)
+        return Served(torch.sigmoid(logits), latents)
 
 
 class PlainAttention(nn.Module):
@@ -70,10 +69,14 @@ class PlainAttention(nn.Module):
 
 
 class SubPixelConv(nn.Module):
-    """A transposed convolution of 3x3 taps, stride 2, padding 1 and output padding 1, and a ReLU, as a convolution.
+    """A transposed convolution of 3x3 taps, stride 2, padding 1 and output padding 1, and a ReLU, as convolutions.
 
-    Output row 2i sees input row i through tap 1; row 2i+1 sees row i through tap 2 and row i+1 through tap 0; columns
-    likewise.
+    Each cell of 2x2 output pixels sees four input pixels. Output row 2i sees input row i through tap 1; row 2i+1 sees
+    row i through tap 2 and row i+1 through tap 0; columns likewise. So the four pixels of a cell are convolutions of
+    1x1, 1x2, 2x1 and 2x2 taps, as many products as the transposed one has.
+
+    Raises:
+        TypeError: A transposed convolution of another kind.
     """
 
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
@@ -82,26 +85,49 @@ class SubPixelConv(nn.Module):
         if shape != ((3, 3), (2, 2), (1, 1), (1, 1)):
             raise TypeError(f"expected 3x3 taps, stride 2, padding 1 and output padding 1, got {shape}")
         taps = layer.weight.detach().transpose(0, 1)  # [C_out, C_in, 3, 3]
-        kernel = taps.new_zeros(2, 2, *taps.shape[:2], 2, 2)  # row, column in the cell; C_out, C_in; offset down, right
-        for row, down, tap_y in _PHASES:
-            for column, right, tap_x in _PHASES:
-                kernel[row, column, :, :, down, right] = taps[:, :, tap_y, tap_x]
+        rows = ([1], [2, 0])  # taps that an even and an odd row see, from the upper input row to the lower
         self.channels = layer.out_channels
-        self.weight = nn.Parameter(kernel.flatten(0, 2))
-        bias = torch.zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
-        self.bias = nn.Parameter(bias.repeat(4))
+        self.pixels = nn.ModuleList(_conv(taps[:, :, r][..., c], layer.bias) for r in rows for c in rows)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, H, W] -> [B, C_out, 2H, 2W]."""
         height, width = x.shape[2:]
-        cells = torch.relu(functional.conv2d(functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias))
+        pixels = [
+            torch.relu(conv(functional.pad(x, (0, right, 0, down))))
+            for conv, (down, right) in zip(self.pixels, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True)
+        ]
         # Channels last, so that what moves are runs of 2 * C_out neighbours.
-        rows = cells.movedim(1, -1).reshape(-1, height, width, 2, 2 * self.channels).transpose(2, 3)
-        return rows.reshape(-1, 2 * height, 2 * width, self.channels).movedim(-1, 1)
+        cells = torch.cat(pixels, 1).movedim(1, -1).reshape(-1, height, width, 2, 2 * self.channels).transpose(2, 3)
+        return cells.reshape(-1, 2 * height, 2 * width, self.channels).movedim(-1, 1)
 
 
-_PHASES = ((0, 0, 1), (1, 0, 2), (1, 1, 0))
-"""Place in the cell, offset of the input, tap."""
+class PlaneConv(nn.Module):
+    """A 3x3 convolution to one channel as a product with 9 columns, and a sum of 9 shifted planes.
+
+    Kernels for convolutions compute at least 16 channels.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        if (layer.out_channels, layer.kernel_size, layer.padding, layer.stride) != (1, (3, 3), (1, 1), (1, 1)):
+            raise TypeError(f"expected a 3x3 convolution to one channel, got {layer}")
+        # Summing overlapping patches mirrors the taps.
+        self.planes = _linear(layer.weight.detach()[0].flip(1, 2).flatten(1).T, torch.zeros(9))
+        self.bias = nn.Parameter(torch.zeros(1) if layer.bias is None else layer.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, H, W] -> [B, H, W]."""
+        size = x.shape[2:]
+        planes = (x.movedim(1, -1).flatten(1, 2) @ self.planes.weight.T).transpose(1, 2)  # [B, 9, H*W]
+        return functional.fold(planes, size, 3, padding=1)[:, 0] + self.bias
+
+
+def _conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    c_out, c_in, height, width = weight.shape
+    layer = nn.Conv2d(c_in, c_out, (height, width))
+    layer.weight = nn.Parameter(weight.clone())
+    layer.bias = nn.Parameter(torch.zeros(c_out) if bias is None else bias.detach().clone())
+    return layer
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

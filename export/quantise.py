@@ -1,8 +1,7 @@
 """From float32 to 8 bits: where the numbers are rounded, and how wide each range is.
 
 Weights are int8 with a scale for each output channel, activations uint8 with a scale for each tensor, measured on
-calibration frames. The products of activations with each other (attention), normalisations, the softmax, and the last
-convolution, whose sums are the logits, stay in float32.
+calibration frames. Normalisations, the softmax, what it weighs, residual sums and the logits stay in float32.
 
 Source of the scheme: ONNX Runtime, "Quantize ONNX models", static quantisation in the QDQ form.
 """
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     import numpy as np
     from onnxruntime.quantization.calibrate import TensorsData
 
-_TYPES = ["Conv", "MatMul", "Relu", "Transpose", "Reshape"]
+    Readers = defaultdict[str, list[onnx.NodeProto]]
+
+_TYPES = ["Conv", "MatMul", "Relu", "Concat", "Transpose", "Reshape"]
+_PASSES_ON = (["Relu"], ["Concat"], ["Transpose"], ["Reshape"])
 _OPTIONS = {
     "OpTypesToExcludeOutputQuantization": ["MatMul"],  # their sums go on as float32: nothing is lost, nothing slower
 }
@@ -46,9 +49,12 @@ class Quantiser:
     """
 
     def __init__(self, model: bytes, frames: np.ndarray) -> None:
-        self._model = optimise(model)
-        self._groups = _layers(onnx.load_from_string(self._model))
+        proto = onnx.load_from_string(optimise(model))
+        _drop_idle_relus(proto)
+        self._model = bytes(proto.SerializeToString())
+        self._groups = _layers(proto)
         self._ranges = _measure(self._model, frames)
+        _share_ranges(proto, self._ranges)
         self.layers = tuple(self._groups)
 
     def write(self, keep_float: Collection[str] = ()) -> bytes:
@@ -72,7 +78,9 @@ class Quantiser:
         )
         with _quiet():
             quantizer.quantize_model()
-        return bytes(quantizer.model.model.SerializeToString())
+        model = quantizer.model.model
+        _keep_sums_float(model)
+        return bytes(model.SerializeToString())
 
 
 class _Frames(CalibrationDataReader):  # type: ignore[misc]  # the library has no types
@@ -97,31 +105,90 @@ def _measure(model: bytes, frames: np.ndarray) -> TensorsData:
 
 
 def _layers(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """Products with weights, by name, each with the nodes that pass its result on unchanged to the next.
+    """Products, by name, each with the nodes that pass its result on to the next without computing.
 
     Raises:
         ExportError: There are none.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    products = [n for n in model.graph.node if n.op_type in {"Conv", "MatMul"} and n.input[1] in weights]
+    readers = _readers(model)
+    products = [
+        node
+        for node in model.graph.node
+        if (node.op_type in {"Conv", "MatMul"} and node.input[1] in weights) or _is_comparison(node, readers)
+    ]
     if not products:
         raise ExportError("expected convolutions with constant weights to quantise, found none")
-    logits = [n for n in products if n.op_type == "Conv"][-1]
-    return {node.name: [node.name, *_passed_on(node, readers)] for node in products if node is not logits}
+    return {node.name: [node.name, *_passed_on(node, readers)] for node in products}
 
 
-def _passed_on(node: onnx.NodeProto, readers: dict[str, list[onnx.NodeProto]]) -> list[str]:
+def _is_comparison(node: onnx.NodeProto, readers: Readers) -> bool:
+    """Whether a node is attention's product of queries and keys."""
+    return node.op_type == "MatMul" and [after.op_type for after in readers[node.output[0]]] == ["Softmax"]
+
+
+def _passed_on(node: onnx.NodeProto, readers: Readers) -> list[str]:
     """Activation and rearrangement after a convolution without a norm, so that bytes are moved and not floats."""
     names: list[str] = []
-    while len(after := readers.get(node.output[0], [])) == 1 and after[0].op_type in {"Relu", "Transpose", "Reshape"}:
-        node = after[0]
+    while [after.op_type for after in readers[node.output[0]]] in _PASSES_ON:
+        (node,) = readers[node.output[0]]
         names.append(node.name)
-    ends = readers.get(node.output[0], [])
-    return names if ends and all(end.op_type == "Conv" for end in ends) else []
+    ends = {after.op_type for after in readers[node.output[0]]}
+    return names if ends and ends <= {"Conv", "MatMul"} else []
+
+
+def _readers(model: onnx.ModelProto) -> Readers:
+    readers: Readers = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    return readers
+
+
+def _share_ranges(model: onnx.ModelProto, ranges: TensorsData) -> None:
+    """Give what is put side by side the range of the whole, in place: it is then copied, not scaled anew."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type != "Concat":
+            continue
+        for name in node.input:
+            if name in ranges.keys():  # noqa: SIM118 - not a mapping, though it looks like one
+                ranges[name] = ranges[node.output[0]]
+                ranges[made_by[name].input[0]] = ranges[node.output[0]]
+
+
+def _drop_idle_relus(model: onnx.ModelProto) -> None:
+    """Take out, in place, the ReLUs of what cannot be negative: sums of two rectified tensors."""
+    outputs = {output.name for output in model.graph.output}
+    never_negative: set[str] = set()
+    same_as: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        node.input[:] = [same_as.get(name, name) for name in node.input]
+        if node.op_type == "Relu" and node.input[0] in never_negative and node.output[0] not in outputs:
+            same_as[node.output[0]] = node.input[0]
+            continue
+        if node.op_type == "Relu" or (node.op_type == "Add" and never_negative.issuperset(node.input)):
+            never_negative.add(node.output[0])
+        kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _keep_sums_float(model: onnx.ModelProto) -> None:
+    """Let residual sums read what was not rounded, in place: it is there, and more exact."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+
+    def unrounded(name: str) -> str:
+        dequantised = made_by.get(name)
+        if dequantised is None or dequantised.op_type != "DequantizeLinear":
+            return name
+        quantised = made_by.get(dequantised.input[0])
+        return quantised.input[0] if quantised is not None and quantised.op_type == "QuantizeLinear" else name
+
+    for node in model.graph.node:
+        if node.op_type == "Add":
+            node.input[:] = [unrounded(name) for name in node.input]
 
 
 class _quiet:  # noqa: N801 - reads as a statement

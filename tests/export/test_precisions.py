@@ -16,7 +16,7 @@ from export.gate import judge, require_close
 from export.golden_frames import golden_frames
 from export.graph import ServingGraph, round_weights_to_half
 from export.precisions import Trial, export_fp32, export_int8, rank
-from export.quantisable import QuantisableGraph, SubPixelConv
+from export.quantisable import PlaneConv, QuantisableGraph, SubPixelConv
 from export.quantise import Quantiser
 from export.sessions import open_session, probabilities
 from export.to_onnx import ExportError, to_onnx
@@ -82,6 +82,16 @@ def test_a_transposed_convolution_of_another_shape_is_refused() -> None:
         SubPixelConv(torch.nn.ConvTranspose2d(5, 7, 4, stride=2, padding=1))
 
 
+def test_a_convolution_to_one_channel_and_its_sum_of_planes_agree() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(5, 1, 3, padding=1)
+    x = torch.randn(2, 5, 6, 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(PlaneConv(layer)(x), layer(x)[:, 0], atol=1e-6, rtol=0)
+    with pytest.raises(TypeError, match="one channel"):
+        PlaneConv(torch.nn.Conv2d(5, 2, 3, padding=1))
+
+
 def test_the_network_rewritten_for_8_bits_is_the_same_network(segmenter: Segmenter, frames: np.ndarray) -> None:
     batch = torch.from_numpy(frames[:3])
     with torch.inference_mode():
@@ -111,21 +121,31 @@ def test_each_precision_answers_the_golden_frames_within_its_own_tolerance(bundl
     assert golden.allowed("fp32") < golden.allowed("fp16")
 
 
-def test_heavy_layers_are_8_bit_and_the_logits_are_not(bundle: Path) -> None:
+def test_every_product_with_weights_is_8_bit_with_a_scale_for_each_channel_and_the_logits_are_not(
+    bundle: Path,
+) -> None:
     graph = onnx.load_from_string(open_bundle(bundle).model("int8")).graph
     made_by = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    floats = []
-    for node in graph.node:
-        if node.op_type != "Conv":
-            continue
-        source = made_by.get(node.input[1])
-        if source is None or source.op_type != "DequantizeLinear":
-            floats.append(node)
-        else:
+    products = [node for node in graph.node if node.op_type in {"Conv", "MatMul"}]
+    for node in products:
+        source = made_by[node.input[1]]
+        if node.op_type == "Conv" or (source.op_type == "DequantizeLinear" and source.input[0] in weights):
             assert weights[source.input[0]].data_type == onnx.TensorProto.INT8
-            assert len(weights[source.input[1]].dims) == 1  # a scale for each channel
-    assert [list(weights[node.input[1]].dims) for node in floats] == [[1, 32, 3, 3]]
+            assert len(weights[source.input[1]].dims) == 1
+    assert len([node for node in products if node.op_type == "Conv"]) > 20
+    behind_logits = made_by[made_by["probability"].input[0]]
+    while behind_logits.op_type != "MatMul":
+        assert behind_logits.op_type != "DequantizeLinear"
+        behind_logits = made_by[behind_logits.input[0]]
+
+
+def test_residual_sums_read_what_was_not_rounded(bundle: Path) -> None:
+    graph = onnx.load_from_string(open_bundle(bundle).model("int8")).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    sums = [node for node in graph.node if node.op_type == "Add"]
+    assert sums
+    assert "DequantizeLinear" not in {made_by.get(name) for node in sums for name in node.input}
 
 
 def test_the_int8_file_is_about_half_as_large_and_fp16_hardly_takes_room(bundle: Path) -> None:
