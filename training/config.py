@@ -30,6 +30,11 @@ class DataConfig(Config):
         description="proposed: the data sets' own train/val marks, unmarked frames train; seeded: scenes drawn by "
         "`seed`; all: hold out none. Beside data sets with marks, those without any only train",
     )
+    val: Path | None = Field(
+        None,
+        description="another labelled data set to measure on, in place of `split`: its frames marked val, or all of it "
+        "if none are; `train` is then learnt from as a whole",
+    )
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of frames held out by a seeded split")
     folds: int | None = Field(None, ge=2, description="cross-validation in place of `split`: groups of scenes")
     fold: int = Field(0, ge=0, description="which of the groups to hold out, from 0")
@@ -44,6 +49,8 @@ class DataConfig(Config):
             raise ValueError(f"expected one positive share for each of {len(self.train)} data sets, got {self.shares}")
         if self.folds is not None and self.split != "proposed":
             raise ValueError("expected either split or folds, got both")
+        if self.val is not None and (self.folds is not None or self.split != "proposed"):
+            raise ValueError("expected either val, which leaves nothing to split, or split or folds; got both")
         if self.fold >= (self.folds or 1):
             raise ValueError(f"expected a fold below folds={self.folds}, got {self.fold}")
         return self

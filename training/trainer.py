@@ -15,7 +15,16 @@ from training.data.batches import train_loader, val_loader
 from training.data.frames import FrameSet, concatenate
 from training.data.noise import noise_frames
 from training.data.readers import read_frames
-from training.data.splits import Sides, Split, everything, fold_split, proposed_split, seeded_split, split_data_sets
+from training.data.splits import (
+    Sides,
+    Split,
+    apart,
+    everything,
+    fold_split,
+    proposed_split,
+    seeded_split,
+    split_data_sets,
+)
 from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
@@ -27,6 +36,7 @@ from training.segmenter import Segmenter, take_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
@@ -46,6 +56,8 @@ def read_sides(config: DataConfig, seed: int) -> Sides:
     sets = [read_frames(path) for path in config.train]
     if config.noise:
         sets = [noise_frames(frames, seed=i) for i, frames in enumerate(sets)]
+    if config.val is not None:
+        return apart(sets, read_frames(config.val))
     return split_data_sets(sets, lambda frames: _divide(frames, config, seed))
 
 
@@ -154,7 +166,7 @@ def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: s
         "scores": {"val": result._asdict()} if result else {},
         "frames": {"train": len(train), "val": len(sides.val)},
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
-        "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.train],
+        "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in _data_sets(config.data)],
         "pretrained": _pretrained_record(config.model),
         "prior": _prior_record(segmenter),
         "code_revision": revision,
@@ -162,6 +174,10 @@ def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: s
     }
     write_run(config.out, segmenter, config, record)
     return result
+
+
+def _data_sets(config: DataConfig) -> list[Path]:
+    return [*config.train, *([config.val] if config.val else [])]
 
 
 def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:

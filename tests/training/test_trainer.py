@@ -193,3 +193,18 @@ def test_a_run_on_everything_holds_out_nothing_and_ends_all_the_same(
     assert read_run(tmp_path / "run").record["frames"] == {"train": len(toys), "val": 0}
     assert load_segmenter(tmp_path / "run")
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_run_measures_on_another_data_set(tmp_path: Path, toys: FrameSet) -> None:
+    other = tmp_path / "other.npz"
+    np.savez(other, frames=toys.frames[:6], masks=toys.masks[:6], scene=np.full(6, "elsewhere"))
+    data = DataConfig(train=(tmp_path / "toys.npz",), val=other)
+    run = config(tmp_path, toys, "run", data=data, epochs=1)
+    result = train(run)
+    assert result is not None
+    assert result.n == 6
+    _, record = read_run(run.out)
+    assert record["frames"] == {"train": len(toys), "val": 6}
+    assert [entry["name"] for entry in record["data"]] == ["toys.npz", "other.npz"]
+    with pytest.raises(ValueError, match="leaves nothing to split"):
+        DataConfig(train=(other,), val=other, split="all")

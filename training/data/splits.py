@@ -130,6 +130,22 @@ def split_data_sets(sets: Sequence[FrameSet], divide: Callable[[FrameSet], Split
     return Sides(tuple(train), split.val)
 
 
+def apart(sets: Sequence[FrameSet], other: FrameSet) -> Sides:
+    """Learn from all of some data sets and measure on another.
+
+    Args:
+        sets: Learnt from as a whole.
+        other: Its frames marked `val` are measured on, or all if none are.
+
+    Raises:
+        ValueError: A scene on both sides.
+    """
+    marked = other.split == "val"
+    val = other.take(marked) if marked.any() else other
+    _refuse_torn(concatenate(list(sets)), val)
+    return Sides(tuple(sets), val)
+
+
 def _split(frames: FrameSet, in_train: np.ndarray, in_val: np.ndarray) -> Split:
     split = Split(frames.take(in_train), frames.take(in_val), in_train)
     _refuse_torn(split.train, split.val)

@@ -73,6 +73,7 @@ class LogConfig(Config):
     wandb: Literal["off", "online", "offline"] = Field("off", description="Weights & Biases beside TensorBoard")
     every_steps: int = Field(10, gt=0, description="steps between two points of a curve")
     pictures_every: int = Field(5, gt=0, description="epochs between two sets of pictures")
+    temperature: float = Field(1.0, gt=0, description="of sampled futures in pictures; below 1: likelier codes")
     picture_clips: int = Field(4, gt=0, description="held-out clips in a picture")
 
 
@@ -176,6 +177,9 @@ class PriorRunConfig(PretrainConfig):
         None, description="the VQ-VAE whose codes to model: a run folder or a published checkpoint; `init` has its own"
     )
     model: PriorSize = Field(default_factory=PriorSize)
+    start: Literal["published", "aligned"] = Field(
+        "published", description="first weights: aligned, tokens look at the frame where they are; not with `init`"
+    )
     encoder: Literal["collapsed", "published"] = Field(
         "collapsed", description="form in which the frame encoder trains; with one frame the two learn the same"
     )

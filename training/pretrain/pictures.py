@@ -78,7 +78,13 @@ class ClipPictures(Callback):
         rows.append(pixels(prior.decode(exact_codes(prior.vqvae, video))))
         n = prior.config.n_cond_frames
         generator = torch.Generator(video.device).manual_seed(self._seed)
-        drawn = sample(prior, len(video), frames=video[:, :, :n] if n else None, generator=generator)
+        drawn = sample(
+            prior,
+            len(video),
+            frames=video[:, :, :n] if n else None,
+            temperature=self._config.temperature,
+            generator=generator,
+        )
         return [*rows, pixels(drawn.video - 0.5)]
 
 

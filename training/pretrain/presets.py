@@ -37,6 +37,7 @@ PRIOR_PRESETS: dict[str, Preset] = {
             "attn_dropout": 0.0,
             "recompute": False,
         },
+        "start": "aligned",
         "augment": {"mirror": 0.5, "crop_px": 8, "colour": 0.5, "noise": 0.2},
         "optim": {"lr": 5e-4, "warmup_steps": 100, "final_lr_ratio": 0.02},
         "batch_size": 8,

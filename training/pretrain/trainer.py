@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 
 from training.clips.batches import ClipShape
 from training.history import read_history
+from training.pretrain.aligned_start import start_aligned
 from training.pretrain.clip_data import ClipData, describe, open_parts
 from training.pretrain.history import EpochHistory
 from training.pretrain.loggers import make_loggers
@@ -103,6 +104,8 @@ def new_prior(config: PriorRunConfig) -> Prior:
     vqvae = read_vqvae(config.vqvae)
     prior = Prior(config.model.build(vqvae.config))
     prior.vqvae.load_state_dict(vqvae.state_dict())
+    if config.start == "aligned":
+        start_aligned(prior)
     return prior
 
 

@@ -1,7 +1,7 @@
 """Sampling: a prior's codes, one by one in raster order, and the clips they stand for.
 
-Yan et al. 2021, "VideoGPT: Video Generation using VQ-VAE and Transformers", section 3.2; neither temperature nor
-truncation, as in the public version.
+Yan et al. 2021, "VideoGPT: Video Generation using VQ-VAE and Transformers", section 3.2. The public
+version has neither temperature nor truncation; a temperature of 1 is its.
 
 Axis letters: B batch, T, H, W the grid of codes, L = T*H*W, K codes.
 """
@@ -80,18 +80,26 @@ def sample(
     *,
     frames: Tensor | None = None,
     labels: Tensor | None = None,
+    temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Samples:
     """Sample clips; arguments as for `CodeByCode`.
 
+    Logits are divided by `temperature`: below 1, likely codes become likelier still.
+
     One `torch.multinomial` of B draws for each position is all the randomness there is: the same `generator`, or
     without one the same global seed, gives the same clips.
+
+    Raises:
+        ValueError: A temperature that is not above 0, or what `CodeByCode` refuses.
     """
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, got {temperature}")
     walk = CodeByCode(prior, batch_size, frames, labels)
     drawn: list[Tensor] = []
     for _ in range(walk.length):
         logits = walk.step(drawn[-1] if drawn else None)
-        probabilities = torch.softmax(logits.float(), dim=-1)
+        probabilities = torch.softmax(logits.float() / temperature, dim=-1)
         drawn.append(torch.multinomial(probabilities, 1, generator=generator)[:, 0])
     codes = torch.stack(drawn, dim=1).view(batch_size, *prior.config.vqvae.latent_shape)
     return Samples(prior.decode(codes).clamp(-0.5, 0.5) + 0.5, codes)

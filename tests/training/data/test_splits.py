@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.data.frames import FrameSet
-from training.data.splits import everything, fold_split, proposed_split, seeded_split, split_data_sets
+from training.data.splits import apart, everything, fold_split, proposed_split, seeded_split, split_data_sets
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -88,3 +88,12 @@ def test_data_sets_are_divided_together_where_none_has_marks(toys: FrameSet) -> 
 def test_everything_holds_out_nothing(toys: FrameSet) -> None:
     sides = split_data_sets([marked(toys, {"toy1": "val"})], everything)
     assert (len(sides.train[0]), len(sides.val)) == (len(toys), 0)
+
+
+def test_another_data_set_is_measured_on_by_its_marks_or_whole(toys: FrameSet) -> None:
+    simulated = FrameSet(toys.frames, toys.masks, np.full(len(toys), "sim0"), toys.split)
+    sides = apart([simulated], marked(toys, {"toy1": "val"}))
+    assert (len(sides.train[0]), set(sides.val.scene)) == (len(toys), {"toy1"})
+    assert len(apart([simulated], toys).val) == len(toys)
+    with pytest.raises(ValueError, match="both sides"):
+        apart([toys], toys)

@@ -96,3 +96,14 @@ def test_steps_come_in_order(tiny_prior: Callable[..., Prior]) -> None:
     walk.step(None)
     with pytest.raises(ValueError, match="one before each other"):
         walk.step(None)
+
+
+def test_a_low_temperature_draws_the_likeliest_codes(tiny_prior: Callable[..., Prior], clips: Tensor) -> None:
+    prior = tiny_prior(attn_type="full", n_cond_frames=1, class_cond_dim=None).eval()
+    torch.nn.init.normal_(prior.fc_out.weight)
+    frames = clips[:, :, :1]
+    codes = sample(prior, len(frames), frames=frames, temperature=1e-4).codes
+    with torch.inference_mode():
+        assert torch.equal(codes, prior(codes, frames=frames).logits.argmax(-1))
+    with pytest.raises(ValueError, match="temperature"):
+        sample(prior, len(frames), frames=frames, temperature=0)
