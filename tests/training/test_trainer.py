@@ -203,7 +203,7 @@ def test_a_run_measures_on_another_data_set(tmp_path: Path, toys: FrameSet) -> N
     result = train(run)
     assert result is not None
     assert result.n == 6
-    _, record = read_run(run.out)
+    record = read_run(run.out).record
     assert record["frames"] == {"train": len(toys), "val": 6}
     assert [entry["name"] for entry in record["data"]] == ["toys.npz", "other.npz"]
     with pytest.raises(ValueError, match="leaves nothing to split"):
