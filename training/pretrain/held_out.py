@@ -1,0 +1,147 @@
+"""What a pretrained prior knows of clips it has not seen: nats per token, and sampled futures as pictures.
+
+    python -m training.pretrain.held_out runs/prior --pictures docs/prior
+
+Each data set of the run stands on its own line, with the scenes that the run itself held out of it; `--clips` names
+where the data sets lie now, in the run's order, if not where they lay then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from pydantic import Field, ValidationError
+from pydantic_settings import CliApp, CliPositionalArg
+from torch.nn import functional
+
+from training.clips.batches import ClipShape, HeldOutClips
+from training.config import Config
+from training.data.readers import DatasetError
+from training.pretrain.clip_data import open_parts
+from training.pretrain.config import PriorRunConfig
+from training.pretrain.pictures import pixels, save_gif, strips
+from training.pretrain.prior_module import exact_codes
+from training.pretrain.vqvae_module import entropy_nats, normalise_clips
+from training.pretrain.weights import WeightsError, read_prior
+from training.run import RECORD
+from training.videogpt.sampling import sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from training.videogpt.prior import Prior
+
+BATCH = 8
+
+
+class HeldOutConfig(Config):
+    """Measure a prior on the clips that its run held out."""
+
+    run: CliPositionalArg[Path] = Field(description="finished run folder of `robomask pretrain prior`")
+    clips: tuple[Path, ...] = Field((), description="where the run's data sets lie now, in its order")
+    pictures: Path | None = Field(None, description="folder for a strip and a GIF of sampled futures")
+    picture_clips: int = Field(4, gt=0, description="held-out clips in them, of each data set")
+    temperature: float = Field(1.0, gt=0, description="of the sampled futures; below 1: likelier codes")
+    seed: int = Field(0, ge=0, description="of the sampled futures")
+
+
+class Nats(NamedTuple):
+    """Nats per token on clips, means over them."""
+
+    clips: int
+    all: float
+    first_grid: float
+    """Of the codes that cover the conditioning frame."""
+    last_grid: float
+    unigram: float
+    """Entropy of the codes alone: what knowing each code's frequency, and nothing else, comes to."""
+    uniform: float
+    """ln K."""
+
+
+@torch.no_grad()
+def nats_per_token(prior: Prior, clips_u8: Tensor) -> Nats:
+    """Measure a prior in evaluation mode on clips uint8 [B, T, H, W, 3]."""
+    n, n_codes = prior.config.n_cond_frames, prior.config.vqvae.n_codes
+    grids, counts = [], torch.zeros(n_codes)
+    for batch in clips_u8.split(BATCH):
+        video = normalise_clips(batch)
+        codes = exact_codes(prior.vqvae, video)
+        logits = prior(codes, video[:, :, :n] if n else None).logits.float()
+        nats = functional.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none").view(codes.shape)
+        grids.append(nats.mean((2, 3)))  # [B, T']
+        counts += torch.bincount(codes.flatten(), minlength=n_codes)
+    mean = torch.cat(grids).mean(0)
+    return Nats(
+        len(clips_u8), float(mean.mean()), float(mean[0]), float(mean[-1]), entropy_nats(counts), math.log(n_codes)
+    )
+
+
+def draw_futures(prior: Prior, clips_u8: Tensor, folder: Path, *, temperature: float, seed: int) -> Path:
+    """Write `futures.png` and `futures.gif`: clips uint8 [B, T, H, W, 3], what their codes keep, a sampled future."""
+    video = normalise_clips(clips_u8)
+    n = prior.config.n_cond_frames
+    generator = torch.Generator().manual_seed(seed)
+    frames = video[:, :, :n] if n else None
+    drawn = sample(prior, len(video), frames=frames, temperature=temperature, generator=generator)
+    with torch.no_grad():
+        kept = pixels(prior.decode(exact_codes(prior.vqvae, video)))
+    rows = [clips_u8.numpy(), kept, pixels(drawn.video - 0.5)]
+    folder.mkdir(parents=True, exist_ok=True)
+    strips(rows).save(folder / "futures.png", optimize=True)
+    save_gif(rows, folder / "futures.gif")
+    return folder / "futures.png"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run from the command line; returns the exit status."""
+    config = CliApp.run(HeldOutConfig, cli_args=list(argv))
+    try:
+        prior, run = read_prior(config.run).eval(), _run_config(config.run)
+        data = run.data.model_copy(update={"clips": config.clips}) if config.clips else run.data
+        parts = open_parts(data, prior.config.vqvae.sequence_length, run.seed)
+    except (DatasetError, WeightsError, ValueError) as error:
+        print(f"held_out: {error}", file=sys.stderr)
+        return 1
+    shape = ClipShape(prior.config.vqvae.sequence_length, prior.config.vqvae.resolution)
+    shown = []
+    print(f"{'data set':20}" + "".join(f"{name:>12}" for name in Nats._fields))
+    for part in parts:
+        held_out = HeldOutClips([part], shape, run.data.val_clips)
+        if not len(held_out):
+            continue
+        clips = torch.stack([held_out[i] for i in range(len(held_out))])
+        nats = nats_per_token(prior, clips)
+        figures = "".join(f"{value:12.3f}" for value in nats[1:])
+        print(f"{part.source.path.name:20}{nats.clips:12}{figures}")
+        shown.append(clips[torch.linspace(0, len(clips) - 1, min(config.picture_clips, len(clips))).round().long()])
+    if config.pictures is not None:
+        clips = torch.cat(shown)
+        print(draw_futures(prior, clips, config.pictures, temperature=config.temperature, seed=config.seed))
+    return 0
+
+
+def _run_config(folder: Path) -> PriorRunConfig:
+    """The configuration that a run's record keeps.
+
+    Raises:
+        WeightsError: No record, or one of something else.
+    """
+    try:
+        content = json.loads((folder / RECORD).read_text())
+        return PriorRunConfig.model_validate(content["config"])
+    except (OSError, KeyError, ValidationError, ValueError) as error:
+        raise WeightsError(
+            f"{folder}: expected the record of a run of `robomask pretrain prior`, found {error}"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
