@@ -78,11 +78,12 @@ def read_masks(folder: Path, cell: Cell) -> np.ndarray:
 
 
 def optim_of(config: AblateConfig, row: Row) -> OptimConfig:
-    """The optimiser settings of a row: the common ones with the row's own rate."""
+    """The optimiser settings of a row: the common ones with the row's own rate, and its own loss if it has one."""
     name = {"unet": "unet"}.get(row.head, row.head.replace("-", "_"))
     if not row.frozen and row.encoder == "frame-encoder":
         name = "finetuned"
-    return config.optim.model_copy(update={"lr": getattr(config.rates, name)})
+    own = {"jaccard_weight": 0.0, "dice_weight": 0.0, "bce_weight": 1.0, "pos_weight": 1.0} if row.calibrated else {}
+    return config.optim.model_copy(update={"lr": getattr(config.rates, name), **own})
 
 
 def frozen_masks(config: AblateConfig, cell: Cell, segmenter: Segmenter, cached: Cached, split: Split) -> np.ndarray:

@@ -24,6 +24,8 @@ class Row(NamedTuple):
         frozen: Whether the encoder stays as it is; its latents are then computed once for all folds and seeds.
         noise: Whether it sees noise in place of frames.
         random: Whether the encoder has random weights instead of pretrained ones.
+        calibrated: Whether the loss is plain cross-entropy, whose best answer is a probability. Losses of overlap, and
+            cross-entropy that weighs the robot more, pay for a guess where the robot often is, picture or no picture.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Row(NamedTuple):
     frozen: bool = True
     noise: bool = False
     random: bool = False
+    calibrated: bool = False
 
     @property
     def pretrained(self) -> str | None:
@@ -45,7 +48,9 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("noise-conv", ("noise, transformer", "linear + conv"), "transformer", "conv", 0.0, noise=True),
+    Row(
+        "noise-conv", ("noise, transformer", "linear + conv"), "transformer", "conv", 0.0, noise=True, calibrated=True,
+    ),
     Row("transformer-linear", ("transformer included", "linear"), "transformer", "linear", 0.17),
     Row("transformer-conv", ("transformer included", "linear + conv"), "transformer", "conv", 0.225),
     Row("transformer-heavy", ("transformer included", "linear + U-Net"), "transformer", "heavy-conv", 0.35),
@@ -72,6 +77,9 @@ ROWS = (
     Row(
         "random-finetuned", ("3D ResNet, random, unfrozen", "attention + conv"), "frame-encoder", "attention-conv",
         frozen=False, random=True,
+    ),
+    Row(
+        "noise-overlap", ("noise, transformer", "linear + conv, loss of overlap"), "transformer", "conv", noise=True,
     ),
     Row("mean-mask", ("no picture", "best constant mask"), None, "linear"),
 )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from networks import tiny_prior
 from PIL import Image
 
-from training.ablation.cells import Cell, mean_masks
+from training.ablation.cells import Cell, mean_masks, optim_of
 from training.ablation.config import AblateConfig
 from training.ablation.heads import Standardise
 from training.ablation.latents import cached_latents
@@ -137,3 +137,11 @@ def test_the_table_tells_spread_over_seeds_from_spread_over_folds() -> None:
     assert row["sd_folds"] == pytest.approx(np.mean([np.std([0.8, 0.6], ddof=1), np.std([0.8, 0.9], ddof=1)]))
     assert row["paper"] == 0.83
     assert Cell(BY_NAME["unet"], 1, 2).name == "unet.fold1.seed2"
+
+
+def test_only_the_control_asks_for_probabilities(tmp_path: Path, data: Path) -> None:
+    config = AblateConfig(out=tmp_path, data=data, rows=("mean-mask",))
+    control, other = (optim_of(config, BY_NAME[name]) for name in ("noise-conv", "noise-overlap"))
+    assert (control.jaccard_weight, control.bce_weight, control.pos_weight) == (0, 1, 1)
+    assert (other.jaccard_weight, other.bce_weight, other.pos_weight) == (1, 0.5, 2)
+    assert [row.name for row in ROWS if row.calibrated] == ["noise-conv"]
