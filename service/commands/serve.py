@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service import logs
+from service.allocator import keep_freed_memory
 from service.app import create_app, create_models
 from service.errors import StartFailed
 from service.protocol import server_options
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> int:
             name = "-".join(map(str, fault["loc"])).replace("_", "-")
             print(f"robomask serve: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
         return 2
+    keep_freed_memory()
     logs.configure(settings.log_level, settings.log_format)
     if unknown := unknown_variables():
         _log.warning("these environment variables are no settings, are they misspelt? %s", ", ".join(unknown))
