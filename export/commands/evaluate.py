@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp, CliPositionalArg
 
+from export.cross_validate import cross_validate
 from export.evaluate import EvaluationError, evaluate
 from service.contract import BundleInvalid, Precision
 from training.data.readers import DatasetError, read_frames
@@ -24,11 +25,18 @@ ALL = "all"
 
 
 class EvaluateConfig(BaseModel):
-    """Measure the IoU of a run folder, a bundle or a running service; the result is printed as JSON."""
+    """Measure the IoU of a run folder, a bundle or a running service; the result is printed as JSON.
+
+    Several run folders are taken as the folds of a cross-validation: every frame is measured with the run that held its
+    scene out.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: CliPositionalArg[str] = Field(description="run folder, bundle folder, or http://host:port of a service")
+    model: CliPositionalArg[list[str]] = Field(
+        min_length=1,
+        description="run folder, bundle folder, or http://host:port of a service; or the runs of all folds",
+    )
     data: Path = Field(description="labelled frames: .npz, folder of shards, or folder with COCO annotations")
     split: str = Field(ALL, description="only frames that the data set marks so (train, val, ...), or all")
     precision: Precision | None = Field(
@@ -60,12 +68,33 @@ def main(argv: list[str]) -> int:
     config = CliApp.run(EvaluateConfig, cli_args=argv)
     try:
         frames = select(read_frames(config.data), config.split)
-        result = evaluate(config.model, frames, config.precision)
+        if len(config.model) > 1:
+            return _folds(config, frames)
+        result = evaluate(config.model[0], frames, config.precision)
     except (DatasetError, RunError, EvaluationError, BundleInvalid) as error:
         print(f"robomask evaluate: {error}", file=sys.stderr)
         return 1
     if config.picture:
         prediction_panel(frames.frames, result.masks, frames.masks).save(config.picture)
-    report = {"model": config.model, "data": config.data.name, "split": config.split, "iou": result.score._asdict()}
+    report = {"model": config.model[0], "data": config.data.name, "split": config.split, "iou": result.score._asdict()}
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+def _folds(config: EvaluateConfig, frames: FrameSet) -> int:
+    """Measure the runs of a cross-validation together."""
+    if config.precision is not None:
+        raise EvaluationError("expected no precision with several models, which are run folders")
+    result = cross_validate([Path(model) for model in config.model], frames)
+    measured = frames.take(result.measured)
+    if config.picture:
+        prediction_panel(measured.frames, result.masks, measured.masks).save(config.picture)
+    report = {
+        "models": config.model,
+        "data": config.data.name,
+        "iou": result.score._asdict(),
+        "folds": [fold._asdict() for fold in result.folds],
+        "never_held_out": int((~result.measured).sum()),
+    }
     print(json.dumps(report, indent=2))
     return 0
