@@ -71,7 +71,7 @@ def nats_per_token(prior: Prior, clips_u8: Tensor) -> Nats:
     """Measure a prior in evaluation mode on clips uint8 [B, T, H, W, 3]."""
     n, n_codes = prior.config.n_cond_frames, prior.config.vqvae.n_codes
     grids, counts = [], torch.zeros(n_codes)
-    for batch in torch.split(clips_u8, BATCH):  # type: ignore[no-untyped-call] # torch's own
+    for batch in torch.split(clips_u8, BATCH):
         video = normalise_clips(batch)
         codes = exact_codes(prior.vqvae, video)
         logits = prior(codes, video[:, :, :n] if n else None).logits.float()
