@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_STARTUP_PERIOD_S = 2.0
-_READY_PERIOD_S = 5.0
-_READY_FAILURES = 2
-_PRE_STOP_S = 5.0
-_GRACE_S = 40.0
+STARTUP_PERIOD_S = 2.0
+READY_PERIOD_S = 5.0
+READY_FAILURES = 2
+PRE_STOP_S = 5.0
+GRACE_S = 40.0
 _START_LIMIT_S = 300.0
 
 
@@ -91,7 +91,7 @@ class Pod:
         while not await asyncio.to_thread(_is_ready, self._port):
             if self._process.returncode is not None or time.monotonic() > until:
                 raise SystemExit("expected `robomask serve` to start and be ready; its own message says why not")
-            await asyncio.sleep(_STARTUP_PERIOD_S)
+            await asyncio.sleep(STARTUP_PERIOD_S)
         await self._set(is_in=True)
         self._watching = asyncio.create_task(self._watch())
 
@@ -130,9 +130,9 @@ class Pod:
         """The readiness probe."""
         failures = 0
         while True:
-            await asyncio.sleep(_READY_PERIOD_S)
+            await asyncio.sleep(READY_PERIOD_S)
             failures = 0 if await asyncio.to_thread(_is_ready, self._port) else failures + 1
-            if (failures == 0) != self._is_in and failures in {0, _READY_FAILURES}:
+            if (failures == 0) != self._is_in and failures in {0, READY_FAILURES}:
                 await self._set(is_in=failures == 0)
 
 
@@ -148,7 +148,7 @@ async def roll(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     """Restart each replica so many times under load; returns the exit status."""
     frame = await asyncio.to_thread(chosen.frame.read_bytes)
     ports = [_free_port() for _ in range(2)]
-    life = Life(chosen.pre_stop_s, chosen.propagation_s, _GRACE_S)
+    life = Life(chosen.pre_stop_s, chosen.propagation_s, GRACE_S)
     over = asyncio.Event()
     async with HAProxy(ports) if chosen.balancer == "haproxy" else ServiceLike() as balancer:
         pods = [Pod(options, balancer, port, life) for port in ports]
@@ -213,7 +213,7 @@ def main() -> int:
     parser.add_argument("--balancer", choices=["service", "haproxy"], default="service")
     parser.add_argument("--models", type=Path, help="model repository; by default a stand-in is made")
     parser.add_argument("--frame", type=Path, default=Path("examples/frame.png"), help="the picture that is sent")
-    parser.add_argument("--pre-stop-s", type=float, default=_PRE_STOP_S, help="sleep before SIGTERM (default: 5)")
+    parser.add_argument("--pre-stop-s", type=float, default=PRE_STOP_S, help="sleep before SIGTERM (default: 5)")
     parser.add_argument("--propagation-s", type=float, default=1.0, help="until the balancer knows (default: 1)")
     parser.add_argument("--steady-s", type=float, default=3.0, help="of load before and after (default: 3)")
     chosen, options = parser.parse_known_args()
