@@ -1,6 +1,7 @@
 """`robomask segment --engine ray`: two processes on this machine give what one gives."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,11 @@ import ray
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """A cluster of two CPUs."""
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="warning")
+    """A cluster of two CPUs, unless RAY_ADDRESS names one."""
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(logging_level="warning")
+    else:
+        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, logging_level="warning")
     yield
     ray.shutdown()
 
