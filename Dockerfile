@@ -19,13 +19,14 @@ ENV PATH=/opt/robomask/bin:$PATH \
 # stand-in for it: that layer is built again only when pyproject.toml changes.
 FROM base AS serve-packages
 # The extra of pyproject.toml: serve, or gpu, which brings the CUDA libraries as packages, so no CUDA base is needed.
+# gRPC and traces are loaded only where they are switched on.
 ARG EXTRA=serve
 WORKDIR /requirements
 RUN python -m venv --without-pip /opt/robomask && touch robomask.py README.md LICENSE
 COPY pyproject.toml ./
 # hadolint ignore=DL3013 # versions stand in pyproject.toml
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/robomask/bin/python install --disable-pip-version-check --only-binary :all: ".[$EXTRA]"
+    pip --python /opt/robomask/bin/python install --disable-pip-version-check --only-binary :all: ".[$EXTRA,grpc,otel]"
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE robomask.py ./
 COPY service service
@@ -80,7 +81,7 @@ ENV ROBOMASK_HOST=0.0.0.0 \
     CUDA_CACHE_PATH=/tmp/cuda
 WORKDIR /
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8001
 STOPSIGNAL SIGTERM
 # For Docker and Compose; Kubernetes has probes of its own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \

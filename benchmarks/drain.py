@@ -45,6 +45,16 @@ class Round(NamedTuple):
     status: int
     stop_s: float
 
+    @property
+    def answered(self) -> int:
+        """Complete answers."""
+        return sum(count for name, count in self.seen.items() if name.startswith("answered"))
+
+    @property
+    def lost(self) -> int:
+        """Requests that were sent and not answered."""
+        return sum(count for name, count in self.seen.items() if name.startswith("lost"))
+
 
 class Client(threading.Thread):
     """Sends a frame, waits for the answer, sends the next, until it is turned away.
@@ -138,38 +148,55 @@ def stop_under_load(
 def main() -> int:
     """Run from the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=50, help="times to stop the service (default: 50)")
+    parser.add_argument(
+        "--rounds", type=int, default=50, help="times to stop the service, with either kind (default: 50)"
+    )
     parser.add_argument("--clients", type=int, default=16, help="clients at one time (default: 16)")
-    parser.add_argument("--connections", choices=["kept", "new"], default="kept", help="one for many requests, or each")
+    parser.add_argument(
+        "--connections",
+        choices=["kept", "new", "both"],
+        default="both",
+        help="one for many requests, one for each, or rounds of the one and then of the other (default: both)",
+    )
     parser.add_argument("--frame", type=Path, default=Path("examples/frame.png"), help="the picture that is sent")
     parser.add_argument("--patience", type=float, default=40, help="grace period in seconds (default: 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the signal (default: 0)")
     chosen, options = parser.parse_known_args()
     moments = random.Random(chosen.seed)  # noqa: S311 - no secret
-    total: collections.Counter[str] = collections.Counter()
-    statuses: collections.Counter[int] = collections.Counter()
-    stops: list[float] = []
-    hurt = 0
-    for number in range(1, chosen.rounds + 1):
-        result = stop_under_load(
-            chosen.frame.read_bytes(),
-            chosen.clients,
-            moments.uniform(0, 0.5),
-            keep=chosen.connections == "kept",
-            patience_s=chosen.patience,
-            options=options,
-        )
-        total += result.seen
-        statuses[result.status] += 1
-        stops.append(result.stop_s)
-        lost = sum(count for name, count in result.seen.items() if name.startswith("lost"))
-        hurt += lost > 0
-        print(f"round {number}: status {result.status} after {result.stop_s:.2f} s, {lost} lost", flush=True)
+    kinds = ["kept", "new"] if chosen.connections == "both" else [chosen.connections]
+    whole = True
+    for kind in kinds:
+        rounds: list[Round] = []
+        for number in range(1, chosen.rounds + 1):
+            result = stop_under_load(
+                chosen.frame.read_bytes(),
+                chosen.clients,
+                moments.uniform(0, 0.5),
+                keep=kind == "kept",
+                patience_s=chosen.patience,
+                options=options,
+            )
+            rounds.append(result)
+            print(
+                f"{kind} connections, round {number}: status {result.status} after {result.stop_s:.2f} s, "
+                f"{result.answered} answered, {result.lost} lost",
+                flush=True,
+            )
+        _report(kind, rounds)
+        whole &= all(result.lost == 0 and result.status == 0 for result in rounds)
+    return 0 if whole else 1
+
+
+def _report(kind: str, rounds: list[Round]) -> None:
+    total = sum((result.seen for result in rounds), collections.Counter())
+    stops = sorted(result.stop_s for result in rounds)
+    statuses = dict(collections.Counter(result.status for result in rounds))
+    print(f"{kind} connections, {len(rounds)} rounds:")
     for name, count in sorted(total.items()):
-        print(f"{name:60} {count:6}")
-    print(f"rounds with a loss: {hurt} of {chosen.rounds}; exit statuses: {dict(statuses)}")
-    print(f"seconds to stop: median {sorted(stops)[len(stops) // 2]:.2f}, longest {max(stops):.2f}")
-    return 0 if hurt == 0 and set(statuses) == {0} else 1
+        print(f"  {name:58} {count:6}")
+    print(f"  {'lost answers':58} {sum(result.lost for result in rounds):6}")
+    print(f"  rounds with a loss: {sum(result.lost > 0 for result in rounds)}; exit statuses: {statuses}")
+    print(f"  seconds to stop: median {stops[len(stops) // 2]:.2f}, longest {stops[-1]:.2f}", flush=True)
 
 
 def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:

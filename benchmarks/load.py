@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Reply", "closed_loop", "open_loop"]
+__all__ = ["Reply", "closed_loop", "closed_loop_until", "open_loop"]
 
 
 class Reply(NamedTuple):
@@ -52,6 +52,9 @@ class _Connection(asyncio.Protocol):
         if len(self._buffer) >= end + 4 + length:
             status = int(head[9:12])
             self._buffer = self._buffer[end + 4 + length :]
+            if b"connection: close" in head and self.transport is not None:  # the server is on its way out
+                self.transport.close()
+                self.transport = None
             self._settle(status)
 
     async def ask(self, request: bytes) -> int:
@@ -96,13 +99,22 @@ def _request(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
 async def closed_loop(
     port: int, path: str, headers: Mapping[str, str], body: bytes, *, clients: int, seconds: float
 ) -> list[Reply]:
-    """Clients that each send their next request when the last is answered."""
+    """Clients that each send their next request when the last is answered, for a time."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, over.set)
+    return await closed_loop_until(over, port, path, headers, body, clients=clients)
+
+
+async def closed_loop_until(
+    over: asyncio.Event, port: int, path: str, headers: Mapping[str, str], body: bytes, *, clients: int
+) -> list[Reply]:
+    """Clients that each send their next request when the last is answered, until it is over."""
     request, pool = _request(path, headers, body), _Pool(port)
-    ends = time.perf_counter() + seconds
     replies: list[Reply] = []
 
     async def client() -> None:
-        while (started := time.perf_counter()) < ends:
+        while not over.is_set():
+            started = time.perf_counter()
             status = await pool.ask(request)
             replies.append(Reply(status, time.perf_counter() - started))
 

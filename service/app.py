@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -46,10 +48,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.settings import Settings
+    from service.tracing import Tracing
 
 __all__ = ["create_app", "create_models"]
 
+_log = logging.getLogger(__name__)
+
 _TITLE = "robomask"
+_OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _DESCRIPTION = f"""Frame in, mask out: tells a robot's own arm from the rest of what its camera sees.
 
 # Streams
@@ -96,6 +102,9 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         settings: The settings.
         models: The models to serve; loaded when the application starts.
         on_load_failure: Called from the event loop if no model can be loaded.
+
+    Raises:
+        StartFailed: Something that the settings ask for is not installed.
     """
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
@@ -142,6 +151,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     )
 
     log = RequestLog(settings.log_format)
+    tracing = _tracing(settings)
     segment = Segment(pipeline, models, metrics, settings.body_timeout_s)
 
     def load() -> None:
@@ -154,7 +164,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         loading = asyncio.create_task(asyncio.to_thread(load))
         loading.add_done_callback(lambda task: _report(task, on_load_failure))
         _on_hangup(lambda: control.rescan_soon("SIGHUP"))
-        async with _grpc(settings, protocol, log, on_load_failure) as port:
+        async with _grpc(settings, protocol, log, tracing, on_load_failure) as port:
             app.state.grpc_port = port
             yield
         loading.cancel()
@@ -164,8 +174,10 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         scheduler.close()
         codec.shutdown()
         log.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
-    envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release)
+    envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release, tracing=tracing)
     app = _Service(
         envelope(segment, route="/segment"),
         title=_TITLE,
@@ -185,6 +197,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
                 credit_limit=settings.stream_credits,
                 idle_s=settings.stream_idle_s,
                 limit=settings.stream_limit,
+                tracing=tracing,
             )
         )
     )
@@ -200,7 +213,11 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
 
 @contextlib.asynccontextmanager
 async def _grpc(
-    settings: Settings, protocol: OpenInference, log: RequestLog, on_failure: Callable[[BaseException], None]
+    settings: Settings,
+    protocol: OpenInference,
+    log: RequestLog,
+    tracing: Tracing | None,
+    on_failure: Callable[[BaseException], None],
 ) -> AsyncIterator[int | None]:
     """Serve gRPC meanwhile, if that is switched on; gives the port that it listens on."""
     if settings.grpc_port is None:
@@ -209,7 +226,7 @@ async def _grpc(
     try:
         from service.oip.rpc import RpcServer  # noqa: PLC0415 - only who switches it on needs to have it
 
-        server = await RpcServer.start(protocol, log, settings.host, settings.grpc_port)
+        server = await RpcServer.start(protocol, log, settings.host, settings.grpc_port, tracing)
     except ImportError as error:
         on_failure(StartFailed(f"expected gRPC for --grpc-port, but {error}; install robomask[serve,grpc]"))
         yield None
@@ -222,6 +239,26 @@ async def _grpc(
         yield server.port
     finally:
         await server.stop(settings.shutdown_s)
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """Traces, if a collector is named: by our setting, or by OpenTelemetry's variable, which may be set for all pods.
+
+    Raises:
+        StartFailed: Our setting names one, and OpenTelemetry is not installed.
+    """
+    if settings.otlp_endpoint is None and not any(os.environ.get(name) for name in _OTLP):
+        return None
+    try:
+        from service.tracing import open_tracing  # noqa: PLC0415 - only who switches it on needs to have it
+    except ImportError as error:
+        if settings.otlp_endpoint is not None:
+            raise StartFailed(
+                f"expected OpenTelemetry for --otlp-endpoint, but {error}; install robomask[serve,otel]"
+            ) from error
+        _log.warning("no traces, though %s is set: %s; install robomask[serve,otel]", _OTLP[0], error)
+        return None
+    return open_tracing(settings.otlp_endpoint)
 
 
 def _rules(settings: Settings) -> Rules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import re
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from service.logs import RequestLog
     from service.metrics import Metrics
+    from service.tracing import Tracing
 
 __all__ = ["Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
 
@@ -81,6 +83,7 @@ class Envelope:
         metrics: Where requests are counted.
         log: Where requests are noted.
         release: Called with a request's `Call` when its answer has been sent.
+        tracing: Where requests are traced, if they are.
     """
 
     def __init__(
@@ -91,19 +94,22 @@ class Envelope:
         metrics: Metrics,
         log: RequestLog,
         release: Callable[[Call], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._route = route
         self._metrics = metrics
         self._log = log
         self._release = release
+        self._tracing = tracing
+        self._new_call = _new_call if tracing is None else functools.partial(_traced_call, tracing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        call = Call(_request_id(scope))
+        call = self._new_call(scope)
         scope[_KEY] = call
         if scope["type"] != "http":
             try:
@@ -150,11 +156,22 @@ class Envelope:
         level = logging.DEBUG if route in _PROBES else logging.INFO
         if self._log.enabled(level):
             self._log.add(level, call, method, route, status)
+        if self._tracing is not None and route not in _PROBES:
+            self._tracing.record(
+                call,
+                f"{method} {route}",
+                status,
+                {"http.request.method": method, "http.route": route, "http.response.status_code": status},
+            )
 
 
-def _request_id(scope: Scope) -> str:
-    """The client's id if it is sane, else a new one."""
+def _new_call(scope: Scope) -> Call:
+    """A call with the client's id if it is sane, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            return choose_request_id(value)
-    return new_request_id()
+            return Call(choose_request_id(value))
+    return Call(new_request_id())
+
+
+def _traced_call(tracing: Tracing, scope: Scope) -> Call:
+    return tracing.call(_new_call(scope).request_id, scope["headers"])

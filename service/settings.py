@@ -161,6 +161,11 @@ class Settings(BaseSettings):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         None, description="Port for the Open Inference Protocol over gRPC; 0 for any free one, by default off."
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="OpenTelemetry collector (OTLP over HTTP) to which traces go, such as http://collector:4318; by "
+        "default what OTEL_EXPORTER_OTLP_ENDPOINT says, or none. Needs robomask[otel].",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged; each request is one line at info."
     )

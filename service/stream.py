@@ -51,7 +51,7 @@ from service.errors import (
 from service.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness
 from service.middleware import call_of
 from service.pipeline import Call
-from service.problems import details
+from service.problems import details, status_of
 from service.query import read_query
 from service.requests import RAW, check_media_type
 
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from service.models import Models
     from service.pipeline import Pipeline
     from service.query import Query
+    from service.tracing import Tracing
 
 __all__ = ["Streaming", "stream_router"]
 
@@ -72,6 +73,9 @@ _PROTOCOL: Final = 1
 _NAMES: Final = Names("deadline_ms", "captured_at", "max_age_ms")
 _KEYS: Final = {"deadline_ms": DEADLINE, "captured_at": CAPTURED, "max_age_ms": MAX_AGE}
 _LONGEST_NOTE: Final = 1024
+
+_OK: Final = 200
+_CLIENT_GONE: Final = 499
 
 _INVALID: Final = 4422
 _NO_CREDIT: Final = 4429
@@ -90,16 +94,26 @@ class Streaming:
         credit_limit: Frames that one stream may have in flight.
         idle_s: Seconds without a message after which a stream ends.
         limit: Most streams at one time.
+        tracing: Where frames are traced, if they are; all of a connection belong to the trace that its request names.
     """
 
     def __init__(
-        self, *, pipeline: Pipeline, models: Models, metrics: Metrics, credit_limit: int, idle_s: float, limit: int
+        self,
+        *,
+        pipeline: Pipeline,
+        models: Models,
+        metrics: Metrics,
+        credit_limit: int,
+        idle_s: float,
+        limit: int,
+        tracing: Tracing | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.models = models
         self.metrics = metrics
         self.credit_limit = credit_limit
         self.idle_s = idle_s
+        self.tracing = tracing
         self._limit = limit
         self._open = 0
 
@@ -205,7 +219,8 @@ class _Stream:
         await asyncio.gather(*self._frames, return_exceptions=True)
 
     def _take(self, content: bytes, note: Mapping[bytes, bytes], query: Query, form: Form) -> None:
-        call = Call(f"{self._id}-{self._seq}")
+        request_id, tracing = f"{self._id}-{self._seq}", self._all.tracing
+        call = Call(request_id) if tracing is None else tracing.call(request_id, self._socket.scope["headers"])
         asked = _Asked(content, note, query, form)
         task = asyncio.create_task(self._settle(self._seq, asked, call))
         self._frames.add(task)
@@ -215,25 +230,32 @@ class _Stream:
 
     async def _settle(self, seq: int, asked: _Asked, call: Call) -> None:
         """Answer one frame, whatever it is."""
+        status = _CLIENT_GONE
         try:
             try:
                 answer = await self._segment(asked, call)
             except Superseded as error:
+                status, call.problem = status_of(error), error.code
                 self._all.metrics.count_failure(error)
                 await self._reply({"type": "superseded", "seq": seq})
             except RobomaskError as error:
+                status, call.problem = status_of(error), error.code
                 self._all.metrics.count_failure(error)
                 await self._reply({"type": "error", "seq": seq, "problem": _problem(error, call.request_id)})
             except Exception:  # noqa: BLE001 - it is logged, and only this frame fails
                 _log.exception("a fault of this service")
                 fault = RobomaskError(f"expected to answer, but the service failed; its log says why: {self._id}")
+                status, call.problem = status_of(fault), fault.code
                 await self._reply({"type": "error", "seq": seq, "problem": _problem(fault, call.request_id)})
             else:
                 await self._answer(seq, asked.form, answer, call)
+                status = _OK
         except (WebSocketDisconnect, RuntimeError):
             pass  # nobody is there any more
         finally:
             self._all.pipeline.release(call)
+            if self._all.tracing is not None:
+                self._all.tracing.record(call, "frame of /stream", status, {"http.route": "/stream"})
 
     async def _segment(self, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.schedule import Schedule
 
@@ -156,8 +157,24 @@ class OptimConfig(Config):
         return self
 
 
+class MachineConfig(Config):
+    """Where a run runs. The same command, started on every node, runs on many."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = Field(
+        -1, ge=-1, description="processes a node, each with a device; -1: all GPUs, or one CPU process"
+    )
+    nodes: int = Field(1, gt=0)
+    precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="arithmetic of the training step")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
+
+
 class TrainConfig(Config):
     """One finetuning run."""
+
+    model_config = SettingsConfigDict(
+        cli_shortcuts={"machine.precision": "precision", "machine.threads": "threads"},
+    )
 
     out: Path = Field(description="the run folder; an unfinished run found there is resumed")
     data: DataConfig
@@ -166,10 +183,20 @@ class TrainConfig(Config):
     optim: OptimConfig = OptimConfig()
     epochs: int = Field(60, gt=0, description="epochs of `steps_per_epoch` steps; each ends in a checkpoint")
     steps_per_epoch: int = Field(50, gt=0)
-    batch_size: int = Field(16, gt=0)
+    batch_size: int = Field(16, gt=0, description="frames a step, for each process")
     seed: int = Field(0, ge=0)
-    precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="arithmetic of the training step")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
+    machine: MachineConfig = MachineConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_machine(cls, given: Any) -> Any:
+        """Records of older runs have precision and threads beside the other numbers."""
+        if not isinstance(given, dict) or not (moved := {"precision", "threads"} & given.keys()):
+            return given
+        machine = given.get("machine", {})
+        inner = machine.model_dump() if isinstance(machine, MachineConfig) else machine
+        rest = {name: value for name, value in given.items() if name not in moved}
+        return {**rest, "machine": {**{name: given[name] for name in moved}, **inner}}
 
     @property
     def steps(self) -> int:

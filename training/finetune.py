@@ -49,22 +49,22 @@ class Finetune(lightning.LightningModule):
         """One batch of augmented frames."""
         frames, masks = batch
         loss = self.loss(self(frames).logits, masks)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """One batch of frames as they are."""
         frames, masks = batch
         logits = self(frames).logits.float()
-        self.log("val_loss", self.loss(logits, masks), on_epoch=True, batch_size=len(frames))
+        self.log("val_loss", self.loss(logits, masks), on_epoch=True, batch_size=len(frames), sync_dist=True)
         self._predicted.append((logits > 0).cpu().numpy())
         self._truth.append(masks.cpu().numpy())
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole validation set at once: a mean of batch means would weigh images unequally."""
         result = score(np.concatenate(self._predicted), np.concatenate(self._truth))
-        self.log("val_iou", result.mean, prog_bar=True)
-        self.log("val_iou_p5", result.p5)
+        self.log("val_iou", result.mean, prog_bar=True, sync_dist=True)
+        self.log("val_iou_p5", result.p5, sync_dist=True)
         self._predicted, self._truth = [], []
 
     def configure_optimizers(self) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 
-from training.data.batches import train_loader, val_loader
 from training.data.frames import FrameSet, concatenate
+from training.data.labelled import LabelledFrames
 from training.data.noise import noise_frames
 from training.data.readers import read_frames
 from training.data.splits import (
@@ -28,6 +28,7 @@ from training.data.splits import (
 from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
+from training.machine import prepare, trainer_arguments
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE, read_frame_encoder, read_prior
 from training.run import HISTORY, code_revision, load_segmenter, segmenter_of, write_run
@@ -109,10 +110,9 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
 
     Returns:
         The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
+        Of many processes, only the first has it.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    lightning.seed_everything(config.seed, verbose=False)
+    prepare(config.machine, config.seed)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
     module = Finetune(segmenter, config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(
+        **trainer_arguments(config.machine),
         max_epochs=config.epochs,
-        precision=config.precision,
         gradient_clip_val=config.optim.clip_norm,
         logger=list(loggers) or False,
         log_every_n_steps=min(50, config.steps_per_epoch),
@@ -139,18 +139,12 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
     last = checkpoints / "last.ckpt"
     trainer.fit(
         module,
-        train_loader(
-            sides.train,
-            config.augment,
-            shares=config.data.shares,
-            seed=config.seed,
-            batch_size=config.batch_size,
-            steps_per_epoch=config.steps_per_epoch,
-        ),
-        val_loader(sides.val, EVALUATION_BATCH) if len(sides.val) else None,
+        datamodule=LabelledFrames(sides, config, EVALUATION_BATCH),
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True,
     )
+    if not trainer.is_global_zero:
+        return None
     return _finish(config, module.segmenter, sides, revision)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from pydantic import ValidationError
@@ -11,9 +12,10 @@ from tqdm import tqdm
 from service.files.config import SegmentConfig
 from service.files.errors import FilesError
 from service.files.journal import NAME, Journal
+from service.files.ray_job import segment_on_ray
 from service.files.results import ANNOTATIONS, write_coco
 from service.files.running import Outcome, Writing, segment_all
-from service.files.segmenters import ENGINES, Asked, Segmenter, open_remote
+from service.files.segmenters import Asked, Segmenter, open_local, open_remote
 from service.files.sources import count_frames, find
 
 __all__ = ["main"]
@@ -48,32 +50,40 @@ def main(argv: list[str]) -> int:
 def _run(config: SegmentConfig) -> Outcome:
     sources = find(config.inputs)
     options = config.model_dump(mode="json", include=_CHANGES_MASKS)
-    segmenter = _segmenter(config)
+    asked = _asked(config)
+    here = contextlib.nullcontext() if config.engine == "ray" else contextlib.closing(_segmenter(config.url, asked))
     writing = Writing(
         config.out / "masks" if config.masks else None, config.out / "overlays" if config.overlays else None
     )
-    try:
-        with Journal(config.out / NAME, options) as journal:
-            bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
+    with here as segmenter, Journal(config.out / NAME, options) as journal:
+        bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
 
-            def on_frame(failure: str | None) -> None:
-                if failure is not None:
-                    bar.write(f"robomask segment: {failure}", file=sys.stderr)
-                bar.update()
+        def on_frame(failure: str | None) -> None:
+            if failure is not None:
+                bar.write(f"robomask segment: {failure}", file=sys.stderr)
+            bar.update()
 
-            with bar:
+        with bar:
+            if segmenter is None:
+                outcome = segment_on_ray(
+                    *(sources, asked, journal, writing),
+                    every=config.every, actors=config.actors, gpus=config.gpus, on_frame=on_frame,
+                )  # fmt: skip
+            else:
                 outcome = segment_all(
                     *(sources, segmenter, journal, writing), every=config.every, jobs=config.jobs, on_frame=on_frame
                 )
-            if config.coco:
-                write_coco(config.out / ANNOTATIONS, sorted(journal.done.values(), key=lambda entry: entry.name))
-    finally:
-        segmenter.close()
+        if config.coco:
+            write_coco(config.out / ANNOTATIONS, sorted(journal.done.values(), key=lambda entry: entry.name))
     return outcome
 
 
-def _segmenter(config: SegmentConfig) -> Segmenter:
-    asked = Asked(
+def _segmenter(url: str | None, asked: Asked) -> Segmenter:
+    return open_local(asked) if url is None else open_remote(url, asked)
+
+
+def _asked(config: SegmentConfig) -> Asked:
+    return Asked(
         models=config.models,
         model=config.model,
         version=config.version,
@@ -81,4 +91,3 @@ def _segmenter(config: SegmentConfig) -> Segmenter:
         threshold=config.threshold,
         fit=config.fit,
     )
-    return open_remote(config.url, asked) if config.url is not None else ENGINES[config.engine](asked)

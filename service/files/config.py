@@ -23,7 +23,18 @@ class SegmentConfig(BaseModel):
     inputs: CliPositionalArg[tuple[Path, ...]] = Field(min_length=1, description="pictures, videos, or folders of them")
     out: Path = Field(description="folder for the results")
     url: str | None = Field(None, description="http://host:port of a service; by default none is needed")
-    engine: Literal["local"] = Field("local", description="what segments without --url: this process")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="what segments without --url: this process, or a Ray cluster, whose nodes have inputs, models and "
+        "results at the same paths",
+    )
+    actors: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="with --engine ray: processes that segment, each on a CPU; by default one for every CPU",
+    )
+    gpus: Annotated[float, Field(ge=0)] = Field(
+        0, description="with --engine ray: GPUs for each of them; 0.25 for four on one GPU"
+    )
     models: Path = Field(Path("models"), description="without --url: model repository, <models>/<model>/<version>/")
     model: str | None = Field(None, description="model; by default the only one")
     version: Annotated[int, Field(ge=1)] | None = Field(None, description="its version; by default the newest")
@@ -42,4 +53,8 @@ class SegmentConfig(BaseModel):
     def _is_consistent(self) -> Self:
         if not (self.masks or self.overlays or self.coco):
             raise ValueError("expected something to write, --masks, --overlays or --coco, got none")
+        if self.engine != "ray" and (self.actors is not None or self.gpus):
+            raise ValueError("expected actors and gpus only with --engine ray")
+        if self.engine == "ray" and self.url is not None:
+            raise ValueError("expected either --url or --engine ray, which needs no service; got both")
         return self

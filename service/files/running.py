@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.files.segmenters import Segmenter
     from service.files.sources import Content, Source
 
-__all__ = ["Outcome", "Writing", "segment_all"]
+__all__ = ["Outcome", "Writing", "frames_in", "segment_all", "segment_one"]
 
 
 class Writing(NamedTuple):
@@ -90,14 +90,14 @@ def segment_all(
 
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="robomask-segment")
     try:
-        for name, frame in _frames(sources, every):
+        for name, frame in frames_in(sources, every):
             if name in journal.done:
                 before += 1
                 on_frame(None)
             elif isinstance(frame, FrameFailed):
                 fail(name, frame)
             else:
-                waiting.append((name, pool.submit(_segment_one, name, frame, segmenter, writing)))
+                waiting.append((name, pool.submit(segment_one, name, frame, segmenter, writing)))
             while len(waiting) >= 2 * jobs:
                 settle()
         while waiting:
@@ -107,7 +107,7 @@ def segment_all(
     return Outcome(new, before, failed)
 
 
-def _frames(sources: Sequence[Source], every: int) -> Iterator[tuple[str, Content | FrameFailed]]:
+def frames_in(sources: Sequence[Source], every: int) -> Iterator[tuple[str, Content | FrameFailed]]:
     """All frames; in the place of what cannot be read, the reason."""
     for source in sources:
         try:
@@ -116,7 +116,13 @@ def _frames(sources: Sequence[Source], every: int) -> Iterator[tuple[str, Conten
             yield source.name, error
 
 
-def _segment_one(name: str, frame: Content, segmenter: Segmenter, writing: Writing) -> Entry:
+def segment_one(name: str, frame: Content, segmenter: Segmenter, writing: Writing) -> Entry:
+    """Segment a frame, write what is to be written of it, and say what was found.
+
+    Raises:
+        FrameFailed: This one cannot be segmented.
+        SegmenterFailed: None can be any more.
+    """
     found = segmenter.segment(frame)
     if writing.masks is not None:
         write_png(writing.masks / mask_name(name), found.mask * np.uint8(255))

@@ -1,8 +1,8 @@
-"""Who segments: a service over HTTP, or a bundle in this very process. Another engine is one more entry in a table."""
+"""Who segments: a service over HTTP, or a bundle in this very process."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -11,18 +11,18 @@ from service.files.errors import FilesError, FrameFailed, SegmenterFailed
 from service.limits import Limits, PixelMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from service.answers import ModelNote
     from service.client import Client, Options
     from service.contract import Precision
     from service.engine import Engine
     from service.files.sources import Content
     from service.geometry import Fit
 
-__all__ = ["ENGINES", "Asked", "Found", "LocalSegmenter", "RemoteSegmenter", "Segmenter", "open_local", "open_remote"]
+__all__ = ["Asked", "Found", "LocalSegmenter", "RemoteSegmenter", "Segmenter", "open_local", "open_remote"]
 
 
 class Asked(NamedTuple):
@@ -77,8 +77,6 @@ class Segmenter(Protocol):
 _MOST: Final = 2**40
 _MOST_PIXELS: Final = 150_000_000
 
-Opener: TypeAlias = "Callable[[Asked], Segmenter]"
-
 
 class RemoteSegmenter:
     """A service, asked over HTTP.
@@ -119,16 +117,23 @@ class LocalSegmenter:
         engine: Its model, opened and tested.
         threshold: From which probability a pixel is robot.
         fit: How a frame that is not square becomes 64x64.
-        model: Name, version and hash of the bundle.
+        note: Name, version and hash of the bundle.
     """
 
-    def __init__(self, engine: Engine, threshold: float, fit: Fit, model: str) -> None:
+    def __init__(self, engine: Engine, threshold: float, fit: Fit, note: ModelNote) -> None:
         self._engine = engine
         self._threshold = threshold
         self._fit = fit
-        self._model = model
+        self._model = _named(note.name, note.version, note.sha256)
+        self.model = note.name
+        self.version = note.version
         # One's own files are trusted more than what comes over a network: only memory bounds them.
         self._limits = Limits(_MOST, 1, _MOST_PIXELS, 65_535, _MOST_PIXELS)
+
+    @property
+    def precision(self) -> Precision:
+        """In which precision it runs, which may have been chosen by what this machine is fast at."""
+        return self._engine.precision
 
     def segment(self, frame: Content) -> Found:
         """Segment one frame; as in `Segmenter`."""
@@ -189,13 +194,8 @@ def open_local(asked: Asked) -> LocalSegmenter:
         slot = Models(asked.models, asked.model, asked.version, opener).load()
     except (BundleInvalid, StartFailed) as error:
         raise FilesError(str(error)) from error
-    note = slot.note
     threshold = slot.manifest.threshold if asked.threshold is None else asked.threshold
-    return LocalSegmenter(slot.engine, threshold, asked.fit, _named(note.name, note.version, note.sha256))
-
-
-ENGINES: Final[dict[str, Opener]] = {"local": open_local}
-"""What can segment without a service, by its name."""
+    return LocalSegmenter(slot.engine, threshold, asked.fit, slot.note)
 
 
 def _named(name: str, version: int, sha256: str) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from service.logs import RequestLog
     from service.oip.protocol import OpenInference
     from service.oip.schema import Method, Schema
+    from service.tracing import Tracing
 
 __all__ = ["RpcServer"]
 
@@ -58,7 +59,9 @@ class RpcServer:
         self.port = port
 
     @classmethod
-    async def start(cls, protocol: OpenInference, log: RequestLog, host: str, port: int) -> Self:
+    async def start(
+        cls, protocol: OpenInference, log: RequestLog, host: str, port: int, tracing: Tracing | None = None
+    ) -> Self:
         """Listen on a port, 0 for any free one.
 
         Raises:
@@ -81,7 +84,7 @@ class RpcServer:
         stopping = asyncio.Event()
         inference, health = read_schema("open_inference.proto"), read_schema("health.proto")
         watch = HealthAnswers(protocol.models, health, inference.service, stopping)
-        calls = _Calls(protocol, log, stopping)
+        calls = _Calls(protocol, log, stopping, tracing)
         server.add_generic_rpc_handlers(
             (
                 calls.handlers(inference, Answers(protocol, inference).by_method()),
@@ -112,6 +115,7 @@ class _Calls:
     protocol: OpenInference
     log: RequestLog
     stopping: asyncio.Event
+    tracing: Tracing | None
 
     def handlers(self, schema: Schema, answers: Mapping[str, Any]) -> grpc.GenericRpcHandler:
         """Handlers of a service's methods, given what answers each.
@@ -131,7 +135,7 @@ class _Calls:
 
     def _unary(self, method: Method, route: str, answer: Callable[[Any, Inquiry], Awaitable[Any]]) -> Any:
         async def serve(data: bytes, context: Any) -> bytes:
-            inquiry = _inquiry(context)
+            inquiry = _inquiry(context, self.tracing)
             context.set_trailing_metadata((("x-request-id", inquiry.call.request_id),))
             result = await self._answered(method, route, answer, data, inquiry)
             if not isinstance(result, RobomaskError):
@@ -146,7 +150,7 @@ class _Calls:
 
         async def serve(_: Any, context: Any) -> None:
             while (data := await self._next(context)) is not None:
-                inquiry = _inquiry(context)
+                inquiry = _inquiry(context, self.tracing)
                 result = await self._answered(method, route, answer, data, inquiry)
                 if isinstance(result, RobomaskError):
                     result = method.response(error_message=str(result), infer_response={"id": inquiry.own_id})
@@ -217,13 +221,18 @@ class _Calls:
         self.protocol.metrics.requests.labels(route, "POST", str(status)).inc()
         if self.log.enabled(logging.INFO):
             self.log.add(logging.INFO, call, "gRPC", route, status)
+        if self.tracing is not None:
+            self.tracing.record(call, route[1:], status, {"rpc.system": "grpc", "rpc.method": route[1:]})
         call.slot = None  # a stream remembers its last message, which must not keep a model open
 
 
-def _inquiry(context: Any) -> Inquiry:
+def _inquiry(context: Any, tracing: Tracing | None) -> Inquiry:
     headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     named = headers.get(STREAM.decode(), "").encode("latin-1", "replace")
-    call = Call(choose_request_id(headers.get("x-request-id", "").encode()), stream=named or context.peer())
+    request_id = choose_request_id(headers.get("x-request-id", "").encode())
+    encoded = ((name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items())
+    call = Call(request_id) if tracing is None else tracing.call(request_id, encoded)
+    call.stream = named or context.peer()
     return Inquiry(call, headers, context.time_remaining())
 
 

@@ -42,8 +42,9 @@ BUILDS: dict[str, Build] = {
     "gpu": Build("gpu"),
     "kserve": Build("kserve"),
     "training": Build("training"),
-    "cpu from a volume, reached from outside": Build("cpu", ("models-pvc", "ingress", "gateway")),
+    "cpu from a volume, reached from outside": Build("cpu", ("models-pvc", "ingress", "gateway", "tracing")),
     "gpu from a volume, scaled by KEDA": Build("gpu", ("models-pvc", "keda"), without="hpa"),
+    "training: finetuning on several nodes": Build("training", ("finetune",)),
     "training by Kubeflow Trainer": Build("training", ("trainjob",)),
     "training by the Training Operator": Build("training", ("pytorchjob",)),
 }

@@ -21,8 +21,10 @@ from manifests_kit import (
 )
 from pydantic_settings import CliApp
 
+from benchmarks import rolling
 from export.commands.export import ExportConfig
 from robomask import COMMANDS
+from service.oip.schema import read_schema
 from service.settings import Settings
 from training.commands.pretrain import KINDS
 from training.config import TrainConfig
@@ -135,6 +137,28 @@ def test_the_settings_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", SERVING)
+def test_what_the_service_writes_goes_to_volumes(name: str) -> None:
+    objects = build(name)
+    for owner, spec in pod_specs(objects):
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        (container,) = spec["containers"]
+        writable = [m["mountPath"] for m in container["volumeMounts"] if "emptyDir" in volumes[m["name"]]]
+        for variable in ("ROBOMASK_CACHE", "ROBOMASK_ENGINE_CACHE"):
+            assert any(settings_of(objects)[variable].startswith(f"{path}/") for path in writable), owner
+
+
+def test_the_benchmark_of_rolling_restarts_takes_its_times_from_the_manifests() -> None:
+    (deployment,) = of_kind(build("cpu"), "Deployment")
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["startupProbe"]["periodSeconds"] == rolling.STARTUP_PERIOD_S
+    assert container["readinessProbe"]["periodSeconds"] == rolling.READY_PERIOD_S
+    assert container["readinessProbe"]["failureThreshold"] == rolling.READY_FAILURES
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] == rolling.PRE_STOP_S
+    assert spec["terminationGracePeriodSeconds"] == rolling.GRACE_S
+
+
+@pytest.mark.parametrize("name", SERVING)
 def test_secrets_come_from_a_secret_and_from_nowhere_else(name: str) -> None:
     for owner, spec in pod_specs(build(name)):
         for container in spec["containers"]:
@@ -170,8 +194,9 @@ def test_probes_ask_routes_that_exist_on_the_port_that_is_open(name: str) -> Non
     objects = build(name)
     for owner, spec in pod_specs(objects):
         (container,) = spec["containers"]
-        (port,) = container["ports"]
+        port, rpc = container["ports"]
         assert str(port["containerPort"]) == settings_of(objects)["ROBOMASK_PORT"], owner
+        assert (rpc["name"], str(rpc["containerPort"])) == ("grpc", settings_of(objects)["ROBOMASK_GRPC_PORT"]), owner
         for probe, path in (("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
             asked = container[probe]["httpGet"]
             assert asked["path"] == path, owner
@@ -185,17 +210,20 @@ def test_service_policies_and_monitor_lead_to_the_pods(name: str) -> None:
     (deployment,) = of_kind(objects, "Deployment")
     template = deployment["spec"]["template"]
     labels = template["metadata"]["labels"].items()
-    port = template["spec"]["containers"][0]["ports"][0]
+    port, rpc = template["spec"]["containers"][0]["ports"]
     (service,) = of_kind(objects, "Service")
     assert service["spec"]["selector"].items() <= labels
-    (open_port,) = service["spec"]["ports"]
-    assert open_port["targetPort"] == port["name"]
+    open_port, open_rpc = service["spec"]["ports"]
+    assert (open_port["targetPort"], open_rpc["targetPort"]) == (port["name"], rpc["name"])
+    assert (open_port["port"], open_rpc["port"]) == (port["containerPort"], rpc["containerPort"])
     (budget,) = of_kind(objects, "PodDisruptionBudget")
     assert budget["spec"]["selector"]["matchLabels"].items() <= labels
-    (policy,) = of_kind(objects, "NetworkPolicy")
+    policy, *others = of_kind(objects, "NetworkPolicy")
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels
     assert policy["spec"]["egress"] == []
-    assert {p["port"] for rule in policy["spec"]["ingress"] for p in rule["ports"]} == {port["name"]}
+    assert [{p["port"] for p in rule["ports"]} for rule in policy["spec"]["ingress"]] == [{"http", "grpc"}, {"http"}]
+    for other in others:
+        assert other["spec"]["podSelector"] == policy["spec"]["podSelector"]
     for monitor in of_kind(objects, "ServiceMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         (endpoint,) = monitor["spec"]["endpoints"]
@@ -220,6 +248,13 @@ def test_routes_from_outside_are_the_services_own_and_not_the_inner_ones() -> No
             assert backend["name"] == service["metadata"]["name"]
             assert backend["port"] in {port["port"] for port in service["spec"]["ports"]}
     matches = [match["path"]["value"] for rule in route["spec"]["rules"] for match in rule["matches"]]
+    (calls,) = of_kind(objects, "GRPCRoute")
+    (rule,) = calls["spec"]["rules"]
+    rpc = read_schema("open_inference.proto")
+    asked = {(match["method"]["service"], match["method"]["method"]) for match in rule["matches"]}
+    assert asked <= {(rpc.service, method.name) for method in rpc.methods}
+    assert not {method for _, method in asked if "Repository" in method or "Statistics" in method}
+    assert [backend["port"] for backend in rule["backendRefs"]] == [int(settings_of(objects)["ROBOMASK_GRPC_PORT"])]
     opened = {path["path"] for path in inward} | set(matches)
     for path in opened:
         assert any(known == path or known.startswith(f"{path}/") for known in routes()), path
@@ -300,13 +335,15 @@ def test_jobs_call_commands_with_flags_that_exist(name: str) -> None:
     assert seen == 3
 
 
-def test_nodes_are_as_many_for_kubernetes_as_for_torchrun() -> None:
-    (job,) = of_kind(build("training"), "Job")
+@pytest.mark.parametrize("name", ["training", "training: finetuning on several nodes"])
+def test_nodes_are_as_many_for_kubernetes_as_for_torchrun(name: str) -> None:
+    (job,) = of_kind(build(name), "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     nodes = str(job["spec"]["completions"])
     assert f"--nnodes={nodes}" in container["args"]
     assert f"--machine.nodes={nodes}" in container["args"]
-    (service,) = of_kind(build("training"), "Service")
+    (service,) = of_kind(build(name), "Service")
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
     assert job["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"]
     endpoint = f"{job['metadata']['name']}-0.{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert f"--rdzv-endpoint={endpoint}" in container["args"]

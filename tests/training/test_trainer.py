@@ -34,7 +34,7 @@ def config(folder: Path, toys: FrameSet, out: str, **changes: object) -> TrainCo
         "epochs": 2,
         "steps_per_epoch": 2,
         "batch_size": 2,
-        "precision": "32-true",
+        "machine": {"precision": "32-true"},
         **changes,
     }
     return TrainConfig.model_validate(settings)
@@ -123,7 +123,7 @@ def test_an_unknown_setting_is_an_error() -> None:
 
 
 def test_training_on_cpu_leaves_no_half_precision_behind(tmp_path: Path, toys: FrameSet) -> None:
-    settings = config(tmp_path, toys, "half", precision="bf16-mixed", epochs=1)
+    settings = config(tmp_path, toys, "half", machine={"precision": "bf16-mixed"}, epochs=1)
     train(settings)
     assert {p.dtype for p in load_segmenter(settings.out).parameters()} == {torch.float32}
 

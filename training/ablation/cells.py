@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from training.ablation.heads import predict_latents, train_head
-from training.config import DataConfig, ModelConfig, TrainConfig
+from training.config import DataConfig, MachineConfig, ModelConfig, TrainConfig
 from training.run import load_segmenter
 from training.scores import per_image_iou, score
 from training.trainer import predict, train
@@ -119,6 +119,7 @@ def whole_masks(
         steps_per_epoch=config.budget.steps_per_epoch,
         batch_size=config.budget.batch_size,
         seed=cell.seed,
+        machine=MachineConfig(devices=1),
     )
     train(run)
     segmenter = load_segmenter(out)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from training.clips.augment import augment_clip
 from training.clips.order import ShuffledTracks, mixture_turn
 from training.clips.source import to_square
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from torch.utils.data import Sampler
 
     from training.clips.reading import Sides
     from training.clips.source import ClipSource
@@ -78,30 +80,6 @@ class HeldOutClips(Dataset[Tensor]):
         start = (source.tracks[track].n_frames - self._shape.n_frames) // 2
         clip = to_square(source.read(track, start, self._shape.n_frames), self._shape.size)
         return torch.from_numpy(np.array(clip))
-
-
-class StretchSampler(Sampler[int]):
-    """The positions of an epoch that belong to one process; the trainer calls `set_epoch`.
-
-    A step takes the next `batch_size * world` positions; each process takes every `world`-th of them.
-    """
-
-    def __init__(self, batch_size: int, steps_per_epoch: int, *, rank: int, world: int) -> None:
-        self._samples = batch_size * steps_per_epoch
-        self._rank = rank
-        self._world = world
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._samples
-
-    def __iter__(self) -> Iterator[int]:
-        first = self._epoch * self._samples * self._world
-        return iter(range(first + self._rank, first + self._samples * self._world, self._world))
 
 
 def loader(

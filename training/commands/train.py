@@ -1,4 +1,8 @@
-"""`robomask train`: finetune an encoder and a head on frames with masks."""
+"""`robomask train`: finetune an encoder and a head on frames with masks.
+
+The same command, started on every node, trains on many: Lightning takes node and process numbers from the launcher.
+All nodes need to see the run folder.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import logging
 import sys
 import warnings
 
+from lightning.pytorch.utilities import rank_zero_only
 from pydantic_settings import CliApp
 
 from training.commands.flags import repeat_flags
@@ -19,7 +24,8 @@ def main(argv: list[str]) -> int:
     """Run from the command line; returns the exit status."""
     config = CliApp.run(TrainConfig, cli_args=repeat_flags(argv))
     quieten_lightning()
-    print(config.model_dump_json(indent=2), flush=True)
+    say = rank_zero_only(print)
+    say(config.model_dump_json(indent=2), flush=True)
     try:
         result = train(config)
     except (DatasetError, RunError, ValueError) as error:
@@ -29,9 +35,9 @@ def main(argv: list[str]) -> int:
         print(f"robomask train: interrupted; the same command goes on from {config.out}", file=sys.stderr)
         return 130
     if result is None:
-        print(f"{config.out}: trained on all frames, none held out to measure on")
+        say(f"{config.out}: trained on all frames, none held out to measure on")
         return 0
-    print(f"{config.out}: mean IoU {result.mean:.4f}, 5th percentile {result.p5:.4f} on {result.n} held-out frames")
+    say(f"{config.out}: mean IoU {result.mean:.4f}, 5th percentile {result.p5:.4f} on {result.n} held-out frames")
     return 0
 
 

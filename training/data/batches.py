@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from training.data.augment import augment
 from training.data.frames import concatenate
+from training.sampler import StretchSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from training.config import AugmentConfig
     from training.data.frames import FrameSet
@@ -68,25 +69,6 @@ def weave(index: int, shares: Sequence[float]) -> tuple[int, int]:
     return 0, index
 
 
-class EpochSampler(Sampler[int]):
-    """The stretch of the endless sequence that belongs to an epoch; the trainer calls `set_epoch`."""
-
-    def __init__(self, samples_per_epoch: int) -> None:
-        self.samples_per_epoch = samples_per_epoch
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.samples_per_epoch
-
-    def __iter__(self) -> Iterator[int]:
-        start = self.epoch * self.samples_per_epoch
-        return iter(range(start, start + self.samples_per_epoch))
-
-
 class Still(Dataset[tuple[Tensor, Tensor]]):
     """The frames as they are, for evaluation."""
 
@@ -109,6 +91,8 @@ def train_loader(
     seed: int,
     batch_size: int,
     steps_per_epoch: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches (frames uint8 [B,64,64,3], masks uint8 [B,64,64]), `steps_per_epoch` an epoch.
 
@@ -119,6 +103,8 @@ def train_loader(
         seed: Of order and variations.
         batch_size: B.
         steps_per_epoch: Batches.
+        rank: Which of the processes that train together this one is, from 0.
+        world: How many they are; a step takes B samples for each.
 
     Raises:
         ValueError: No frames, or a share for a data set without any.
@@ -127,7 +113,7 @@ def train_loader(
     if sum(sizes) == 0 or (shares and min(sizes) == 0):
         raise ValueError(f"expected frames to learn from in every data set that has a share, found {sizes}")
     samples = SharedSamples(sets, shares, config, seed) if shares else Samples(concatenate(list(sets)), config, seed)
-    sampler = EpochSampler(batch_size * steps_per_epoch)
+    sampler = StretchSampler(batch_size, steps_per_epoch, rank=rank, world=world)
     return DataLoader(samples, batch_size, sampler=sampler)
 
 

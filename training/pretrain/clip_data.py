@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DistributedSampler
 
-from training.clips.batches import ClipShape, HeldOutClips, Part, StretchSampler, TrainClips, loader
+from training.clips.batches import ClipShape, HeldOutClips, Part, TrainClips, loader
 from training.clips.reading import open_clips, put_on_sides
 from training.clips.source import fingerprint
 from training.data.readers import DatasetError
+from training.sampler import StretchSampler
 
 if TYPE_CHECKING:
     from torch import Tensor

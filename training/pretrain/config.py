@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.config import Config
+from training.config import Config, MachineConfig
 from training.pretrain.presets import PRIOR_PRESETS, VQVAE_PRESETS, Preset, merged
 from training.videogpt.prior import PriorConfig
 from training.videogpt.resnet import LATENT_DIM, LAYERS
@@ -53,18 +53,6 @@ class AdamConfig(Config):
     warmup_steps: int = Field(0, ge=0)
     final_lr_ratio: float = Field(1.0, ge=0, le=1, description="last learning rate, share of the peak; 1: constant")
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
-
-
-class MachineConfig(Config):
-    """Where a run runs. The same command, started on every node, runs on many."""
-
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = Field(
-        -1, ge=-1, description="processes a node, each with a device; -1: all GPUs, or one CPU process"
-    )
-    nodes: int = Field(1, gt=0)
-    precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="arithmetic of the training step")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
 
 
 class LogConfig(Config):

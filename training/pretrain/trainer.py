@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 
 from training.clips.batches import ClipShape
 from training.history import read_history
+from training.machine import prepare, trainer_arguments
 from training.pretrain.aligned_start import start_aligned
 from training.pretrain.clip_data import ClipData, describe, open_parts
 from training.pretrain.history import EpochHistory
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.clips.batches import Part
-    from training.pretrain.config import MachineConfig, PretrainConfig, PriorRunConfig, VQVAERunConfig
+    from training.pretrain.config import PretrainConfig, PriorRunConfig, VQVAERunConfig
     from training.videogpt.vqvae import VQVAEConfig
 
 RATES = ("dropout", "attn_dropout", "recompute")
@@ -59,7 +60,7 @@ def pretrain_vqvae(config: VQVAERunConfig) -> dict[str, float]:
         DatasetError: Clips that cannot be read.
         WeightsError: `config.init` that cannot be read or does not fit.
     """
-    _prepare(config)
+    prepare(config.machine, config.seed)
     vqvae = VQVAE(config.model.build())
     if config.init is not None:
         start = read_vqvae(config.init)
@@ -79,7 +80,7 @@ def pretrain_prior(config: PriorRunConfig) -> dict[str, float]:
         DatasetError: Clips that cannot be read.
         WeightsError: A VQ-VAE, or `config.init`, that cannot be read or does not fit.
     """
-    _prepare(config)
+    prepare(config.machine, config.seed)
     prior = new_prior(config)
     if config.encoder == "collapsed" and prior.config.n_cond_frames:
         train_collapsed(prior)
@@ -117,7 +118,7 @@ def _run(
     config.out.mkdir(parents=True, exist_ok=True)
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(
-        **_machine(config.machine),
+        **trainer_arguments(config.machine),
         max_epochs=config.epochs,
         gradient_clip_val=config.optim.clip_norm,
         logger=make_loggers(config.out, config.log),
@@ -158,23 +159,6 @@ def _run(
     write_weights()
     _write_record(config, parts, metrics)
     return metrics
-
-
-def _prepare(config: PretrainConfig) -> None:
-    if config.machine.threads:
-        torch.set_num_threads(config.machine.threads)
-    lightning.seed_everything(config.seed, verbose=False)
-
-
-def _machine(config: MachineConfig) -> dict[str, Any]:
-    """The trainer's arguments for a machine."""
-    on_gpu = config.accelerator == "gpu" or (config.accelerator == "auto" and torch.cuda.is_available())
-    return {
-        "accelerator": "gpu" if on_gpu else "cpu",
-        "devices": config.devices if config.devices > 0 or on_gpu else 1,
-        "num_nodes": config.nodes,
-        "precision": config.precision,
-    }
 
 
 def _check_same(start: Any, wanted: Any, path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.config import Config, TrainConfig
+from training.config import Config, MachineConfig, TrainConfig
 from training.schedule import Schedule
 
 Loss = Literal["jaccard", "dice", "bce", "jaccard+bce", "dice+bce", "jaccard+dice"]
@@ -36,6 +36,7 @@ class Space(Config):
 class SweepConfig(TrainConfig):
     """A search; settings of `robomask train` that `space` does not name are those of every trial."""
 
+    machine: MachineConfig = MachineConfig(devices=1)  # a trial to a process; more of them are more sweeps
     trials: int = Field(30, gt=0, description="trials in all, those of earlier starts included")
     space: Space = Space()
     startup_trials: int = Field(5, ge=0, description="trials before any is cut short")

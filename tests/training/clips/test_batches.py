@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from training.clips.augment import augment_clip
-from training.clips.batches import ClipShape, HeldOutClips, Part, StretchSampler, TrainClips, loader
+from training.clips.batches import ClipShape, HeldOutClips, Part, TrainClips, loader
 from training.clips.order import MIXED_TOGETHER, ShuffledTracks, mixture_turn
 from training.clips.reading import open_clips, put_on_sides
 from training.pretrain.config import ClipAugmentConfig
+from training.sampler import StretchSampler
 
 AS_THEY_ARE = ClipAugmentConfig()
 VARIED = ClipAugmentConfig(mirror=0.5, crop_px=8, colour=0.5, noise=0.5)

@@ -5,8 +5,9 @@ import pytest
 
 from training.config import AugmentConfig
 from training.data.augment import augment, occlude, warp
-from training.data.batches import EpochSampler, Samples
+from training.data.batches import Samples
 from training.data.frames import FrameSet
+from training.sampler import StretchSampler
 
 OFF = AugmentConfig(
     mirror=0, turn_deg=0, scale_log=0, stretch_log=0, shift_px=0, occlude=0, colour=0, blur=0, noise=0, compress=0,
@@ -61,6 +62,6 @@ def test_each_pass_shows_every_frame_once_in_a_new_order(toys: FrameSet) -> None
 
 
 def test_epochs_are_stretches_of_one_sequence() -> None:
-    sampler = EpochSampler(6)
+    sampler = StretchSampler(2, 3, rank=0, world=1)
     sampler.set_epoch(2)
     assert list(sampler) == [12, 13, 14, 15, 16, 17]

@@ -48,8 +48,8 @@ def test_a_search_ends_with_its_best_trial_and_goes_on_where_it_was(
 def config(call: list[str], **changes: object) -> SweepConfig:
     given = {
         "out": Path(call[1]), "data": {"train": [call[3]], "folds": 3}, "epochs": 2, "steps_per_epoch": 1,
-        "batch_size": 2, "model": {"encoder": "none", "head": "unet", "width": 2}, "precision": "32-true", "threads": 1,
-        "optim": {"warmup_steps": 1}, **changes,
+        "batch_size": 2, "model": {"encoder": "none", "head": "unet", "width": 2},
+        "machine": {"precision": "32-true", "threads": 1, "devices": 1}, "optim": {"warmup_steps": 1}, **changes,
     }  # fmt: skip
     return SweepConfig.model_validate(given)
 
