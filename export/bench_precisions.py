@@ -18,7 +18,7 @@ from pydantic_settings import CliApp, CliPositionalArg
 from tqdm import tqdm
 
 from export.commands.evaluate import select
-from export.from_onnx import segmenter_from_onnx
+from training.from_onnx import segmenter_from_onnx
 from export.golden_frames import golden_frames
 from export.graph import ServingGraph
 from export.sessions import open_session

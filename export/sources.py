@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.card import card, with_precisions
-from export.from_onnx import segmenter_from_onnx
+from training.from_onnx import segmenter_from_onnx
 from export.golden_frames import golden_frames
 from export.graph import round_weights_to_half
 from export.lineage import lineage_of

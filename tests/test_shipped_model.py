@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from export.evaluate import bundle_masks
-from export.from_onnx import segmenter_from_onnx
+from training.from_onnx import segmenter_from_onnx
 from export.golden_frames import golden_frames
 from export.graph import ServingGraph
 from export.parity import compare, require

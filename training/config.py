@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.schedule import Schedule
 
@@ -103,7 +104,10 @@ class ModelConfig(Config):
     layers: tuple[int, int, int, int] = Field(
         (3, 4, 6, 3), description="residual blocks of the encoder's groups; other counts do not fit public weights"
     )
-    init: Path | None = Field(None, description="a run folder whose weights, encoder and head, to start from")
+    init: Path | None = Field(
+        None,
+        description="a run folder or a bundle (models/NAME/VERSION) whose weights, encoder and head, to start from",
+    )
     pretrained: Path | None = Field(
         None,
         description="the encoder's weights to start from: a run folder of `robomask pretrain prior`, its "
@@ -158,6 +162,8 @@ class OptimConfig(Config):
 
 class TrainConfig(Config):
     """One finetuning run."""
+
+    model_config = SettingsConfigDict(cli_shortcuts={"model.init": "init"})
 
     out: Path = Field(description="the run folder; an unfinished run found there is resumed")
     data: DataConfig

@@ -29,10 +29,10 @@ from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
 from training.pictures import prediction_panel
-from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE, read_frame_encoder, read_prior
-from training.run import HISTORY, code_revision, load_segmenter, segmenter_of, write_run
+from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
+from training.run import HISTORY, code_revision, write_run
 from training.scores import Score, score
-from training.segmenter import Segmenter, take_pretrained
+from training.start import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from training.config import DataConfig, ModelConfig, TrainConfig
+    from training.segmenter import Segmenter
 
 EVALUATION_BATCH = 32
 
@@ -71,23 +72,6 @@ def _divide(frames: FrameSet, config: DataConfig, seed: int) -> Split:
     return proposed_split(frames)
 
 
-def new_segmenter(config: ModelConfig) -> Segmenter:
-    """The network as a run starts with it.
-
-    Raises:
-        RunError: `init` is not a finished run, or one of another network.
-        ValueError: `pretrained` holds no encoder that fits.
-    """
-    if config.init:
-        return load_segmenter(config.init, config)
-    if config.encoder == "transformer" and config.pretrained:
-        return segmenter_of(config, read_prior(config.pretrained))
-    segmenter = segmenter_of(config)
-    if config.pretrained:
-        take_pretrained(segmenter, read_frame_encoder(config.pretrained))
-    return segmenter
-
-
 def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     """Robot probability float32 [N, 64, 64] of frames uint8 [N, 64, 64, 3], in float32 arithmetic."""
     segmenter.eval()
@@ -109,6 +93,11 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
 
     Returns:
         The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
+
+    Raises:
+        DatasetError: A data set that cannot be read.
+        RunError: Weights to start from that cannot be read or do not fit.
+        ValueError: Settings that do not fit together.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -116,8 +105,8 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    segmenter = new_segmenter(config.model).train()
-    module = Finetune(segmenter, config.optim, config.steps)
+    segmenter, parent = start_of(config.model)
+    module = Finetune(segmenter.train(), config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
@@ -151,10 +140,12 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True,
     )
-    return _finish(config, module.segmenter, sides, revision)
+    return _finish(config, module.segmenter, sides, parent=parent, revision=revision)
 
 
-def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: str) -> Score | None:
+def _finish(
+    config: TrainConfig, segmenter: Segmenter, sides: Sides, *, parent: dict[str, Any] | None, revision: str
+) -> Score | None:
     segmenter = segmenter.to("cpu")
     train = concatenate(list(sides.train))
     result = None
@@ -167,6 +158,7 @@ def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: s
         "frames": {"train": len(train), "val": len(sides.val)},
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
         "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in _data_sets(config.data)],
+        "parent": parent,
         "pretrained": _pretrained_record(config.model),
         "prior": _prior_record(segmenter),
         "code_revision": revision,
