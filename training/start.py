@@ -78,8 +78,8 @@ def read_start(folder: Path, model: ModelConfig) -> Start:
         return Start(load_segmenter(folder, model), parent)
     found = "neither" if folder.is_dir() else "no such folder"
     raise RunError(
-        f"{folder}: expected a finished run (with {RECORD}) or a bundle (with {MANIFEST}) to start from, found {found}; "
-        "a bundle is models/<name>/<version>"
+        f"{folder}: expected a finished run (with {RECORD}) or a bundle (with {MANIFEST}) to start from, found "
+        f"{found}; a bundle is models/<name>/<version>"
     )
 
 
@@ -102,8 +102,8 @@ def _from_bundle(folder: Path, model: ModelConfig) -> Start:
     found, parent = _read_bundle(folder)
     if (model.encoder, model.head) != ("frame-encoder", "attention-conv"):
         raise RunError(
-            f"{folder}: a bundle holds the encoder frame-encoder and the head attention-conv, expected to start encoder "
-            f"{model.encoder} and head {model.head} from it: leave --model.encoder and --model.head out"
+            f"{folder}: a bundle holds the encoder frame-encoder and the head attention-conv, expected to start "
+            f"encoder {model.encoder} and head {model.head} from it: leave --model.encoder and --model.head out"
         )
     layers = layers_of(found)
     if layers != model.layers:

@@ -49,7 +49,7 @@ def test_what_is_neither_is_refused_with_what_was_expected(
 
 
 def test_a_bundle_of_another_size_is_refused_with_its_size(toy_bundle: Path) -> None:
-    with pytest.raises(RunError, match="--model.layers 1 1 1 1"):
+    with pytest.raises(RunError, match=r"--model\.layers 1 1 1 1"):
         read_start(toy_bundle, ModelConfig())
 
 
