@@ -42,9 +42,11 @@ def learned_by(lineage: Lineage | None, sets: Mapping[Path, FrameSet]) -> Learne
 
     Args:
         lineage: The model's; None if it is not known.
-        sets: Data sets that may be among its own; their hashes say so.
+        sets: Data sets that may be among its own; their hashes say so. Of equal ones the first counts.
     """
-    at_hand = {frames.sha256(): path for path, frames in sets.items()}
+    at_hand: dict[str, Path] = {}
+    for path, frames in sets.items():
+        at_hand.setdefault(frames.sha256(), path)  # marks are no part of the hash: the first is the run's own
     if lineage is None or not lineage.data:
         return Learned(frozenset(), known=False)
     paths = [at_hand.get(source.sha256) for source in lineage.data]

@@ -9,7 +9,7 @@ import numpy as np
 
 from export.precisions import FP32_FILE, Exported, Trial, chosen, export_fp16, export_fp32, export_int8
 from export.sources import calibration_frames, read_source
-from export.succession import require_no_worse
+from export.succession import common_ground, require_no_worse
 from service.contract import Bundle, Golden, Metric, publish
 from training.pictures import overlay, panel, prediction_panel
 from training.scores import score
@@ -77,6 +77,7 @@ def pack(
     name = name or own_name or DEFAULT_NAME
     wanted = chosen(precisions)
     frames = calibration_frames(source, calibration, data) if "int8" in wanted else None
+    ground = None if gate is None else common_ground(gate, source)
     trial = _trial(source, held_out, frames)
     fp32, parity = export_fp32(source.segmenter, trial, source.golden)
     made: dict[Precision, Exported] = {"fp32": fp32}
@@ -85,8 +86,9 @@ def pack(
     if frames is not None:
         made["int8"] = export_int8(source.segmenter, fp32, trial, source.golden, frames)
     comparison = source.comparison
-    if gate is not None:
-        comparison = require_no_worse(gate, source, made, {FP32_FILE: fp32.content})
+    if gate is not None and ground is not None:
+        files = {FP32_FILE: fp32.content}
+        comparison = require_no_worse(gate, ground, made, threshold=source.threshold, beside=files)
     metrics = [] if held_out is None else _metrics(made, held_out, trial.threshold, data_name, split)
     metrics = [*(metrics or source.metrics), *_agreements(made, data_name, split)]
     verdicts = [exported.verdict for exported in made.values() if exported.verdict]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from export.learned import learned_by, unseen
 from export.sessions import open_session, probabilities
@@ -62,24 +62,32 @@ class Gate:
     data_path: Path | None = None
 
 
-def require_no_worse(
-    gate: Gate, source: Source, made: Mapping[Precision, Exported], beside: Mapping[str, bytes]
-) -> Comparison:
-    """Measure both models on frames that neither has learned from, as far as that is known.
+class Ground(NamedTuple):
+    """What both models are measured on.
 
-    Args:
-        gate: The model in service, and the frames.
-        source: The new model.
-        made: Its files. The one of the precision that is in service is measured, or fp32.
-        beside: Files in which those may keep weights, by name.
+    Attributes:
+        frames: Frames of scenes from which neither has learned, as far as that is known; at least one.
+        name: The data set.
+        left_out: Its frames that are not among them.
+        other_data_known: Whether it is known what the model in service has learned from.
+    """
+
+    frames: FrameSet
+    name: str
+    left_out: int
+    other_data_known: bool
+
+
+def common_ground(gate: Gate, source: Source) -> Ground:
+    """Frames that neither the new model, nor what it started from, nor the one in service has learned from.
 
     Raises:
-        WorseModel: The new one is worse by more than the tolerance.
-        ExportError: There are no frames to compare on.
+        ExportError: There are none.
+        DatasetError: The new model's data are not what they were.
     """
     sets = source.data_sets()
     if gate.data is not None and gate.data_path is not None:
-        sets = {**sets, gate.data_path: gate.data}
+        sets = sets if gate.data_path in sets else {**sets, gate.data_path: gate.data}
         frames, name = held_out_of(gate.data), gate.data_path.name
     else:
         frames, name = source.held_out(), ", ".join(path.name for path in sets) + " held out"
@@ -90,16 +98,35 @@ def require_no_worse(
             f"expected frames that neither model has learned from, all {len(frames)} of {name} are of scenes that one "
             "of them has: name others with --gate-data"
         )
+    return Ground(fresh, name, len(frames) - len(fresh), learned[0].known)
+
+
+def require_no_worse(
+    gate: Gate, ground: Ground, made: Mapping[Precision, Exported], *, threshold: float, beside: Mapping[str, bytes]
+) -> Comparison:
+    """Measure both models and refuse the new one if it is worse by more than the tolerance.
+
+    Args:
+        gate: The model in service.
+        ground: The frames.
+        made: The new model's files. The one of the precision that is in service is measured, or fp32.
+        threshold: The new model's.
+        beside: Files in which those may keep weights, by name.
+
+    Raises:
+        WorseModel: It is worse.
+        EvaluationError: The model in service does not answer.
+    """
     precision: Precision = gate.predecessor.precision if gate.predecessor.precision in made else "fp32"
     session = open_session(made[precision].content, beside if precision == "fp16" else None)
     comparison = compare_masks(
-        probabilities(session, fresh.frames, "gate") >= source.threshold,
-        gate.predecessor.masks(fresh.frames),
-        fresh.masks,
+        probabilities(session, ground.frames.frames, "gate") >= threshold,
+        gate.predecessor.masks(ground.frames.frames),
+        ground.frames.masks,
         against=gate.predecessor.identity,
-        data=name,
-        left_out=len(frames) - len(fresh),
-        other_data_known=learned[0].known,
+        data=ground.name,
+        left_out=ground.left_out,
+        other_data_known=ground.other_data_known,
         precision=precision,
         tolerance=gate.tolerance,
     )

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from service_kit import serving
 
 from export.commands.export import main
+from export.evaluate import EvaluationError, service_masks
 from export.learned import digests, learned_by, unseen
 from export.predecessor import find_predecessor
-from export.succession import compare_masks, sentence
+from export.sources import read_source
+from export.succession import Gate, common_ground, compare_masks, sentence
+from export.to_onnx import ExportError
 from service.contract import Ancestor, open_bundle
 from training.data.frames import FrameSet
 from training.data.readers import read_frames
@@ -77,17 +81,28 @@ def test_a_model_that_is_no_worse_passes_and_its_bundle_tells_how_it_compared(
 
 
 def test_frames_that_a_model_has_learned_from_are_left_out_and_counted(
-    models: Path, nowhere: Path, toys: FrameSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path, nowhere: Path, toys: FrameSet, tmp_path: Path
 ) -> None:
-    data = tmp_path / "unmarked.npz"
-    np.savez(data, frames=toys.frames, masks=toys.masks, scene=toys.scene)
-    arguments = [str(nowhere), "--models", str(tmp_path), "--precisions", "fp32", "--gate", str(models)]
-    assert main([*arguments, "--gate-data", str(data)]) == 3
-    assert "the same 8 frames of unmarked.npz, 16 left out" in capsys.readouterr().err
-    trained_on = tmp_path / "trained-on.npz"
-    np.savez(trained_on, frames=toys.frames[:4], masks=toys.masks[:4], scene=toys.scene[:4])
-    assert main([*arguments, "--gate-data", str(trained_on)]) == 1
-    assert "all 4 of trained-on.npz are of scenes" in capsys.readouterr().err
+    source, _ = read_source(nowhere, "")
+    predecessor = find_predecessor(str(models), "robot-arm")
+    assert predecessor is not None
+    ground = common_ground(Gate(predecessor, data=toys, data_path=tmp_path / "unmarked.npz"), source)
+    assert (set(ground.frames.scene.tolist()), ground.left_out) == ({"toy4", "toy5"}, 16)
+    assert ground.other_data_known
+    trained_on = toys.take(np.isin(toys.scene, ["toy0", "toy1"]))
+    with pytest.raises(ExportError, match=r"all 8 of trained-on\.npz are of scenes"):
+        common_ground(Gate(predecessor, data=trained_on, data_path=tmp_path / "trained-on.npz"), source)
+
+
+def test_a_service_is_held_against_as_a_bundle_is(models: Path, toys: FrameSet) -> None:
+    with serving(models, vet_s=0) as running:
+        found = find_predecessor(str(running.client.base_url), "whatever")
+        assert found is not None
+        assert found.identity.sha256 == open_bundle(models / "robot-arm/1").sha256
+        assert found.masks(toys.frames[:2]).all()
+        stranger = "0" * 64
+        with pytest.raises(EvaluationError, match=f"expected the model {stranger} to answer"):
+            service_masks(str(running.client.base_url), toys.frames[:1], stranger)
 
 
 def test_a_place_where_nothing_can_be_in_service_is_refused(
