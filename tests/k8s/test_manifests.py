@@ -21,11 +21,10 @@ from manifests_kit import (
 )
 from pydantic_settings import CliApp
 
-from export.commands.export import ExportConfig
+from retrain.config import RetrainConfig
 from robomask import COMMANDS
 from service.settings import Settings
 from training.commands.pretrain import KINDS
-from training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,8 +272,7 @@ def run_config(arguments: list[str]) -> object:
     command, *rest = arguments
     assert command in COMMANDS
     parsers: dict[str, Callable[[list[str]], object]] = {
-        "train": lambda args: CliApp.run(TrainConfig, cli_args=args),
-        "export": lambda args: CliApp.run(ExportConfig, cli_args=args),
+        "retrain": lambda args: CliApp.run(RetrainConfig, cli_args=args),
         "pretrain": lambda args: CliApp.run(KINDS[args[0]].config, cli_args=args[1:]),
     }
     return parsers[command](rest)
@@ -297,7 +295,7 @@ def test_jobs_call_commands_with_flags_that_exist(name: str) -> None:
             for path in re.findall(r"(?<![\w/])(/\w+)/", " ".join(arguments)):
                 assert path in mounts, owner
             seen += 1
-    assert seen == 3
+    assert seen == 2
 
 
 def test_nodes_are_as_many_for_kubernetes_as_for_torchrun() -> None:
