@@ -20,6 +20,7 @@ def lineage_of(run: Run) -> Lineage:
     """What it takes to train the run again: command, seed, data by hash, code revision, and what it started from."""
     parent = Ancestor.model_validate(run.record["parent"]) if run.record.get("parent") else None
     config = {**run.config.model_dump(mode="json"), "out": run.folder.absolute().name}
+    del config["log"]  # where it was told of says nothing of the model
     config["data"] = {**config["data"], "train": [Path(path).name for path in config["data"]["train"]]}
     if config["data"]["val"]:
         config["data"]["val"] = Path(config["data"]["val"]).name

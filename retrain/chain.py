@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from export.pack import pack
 from export.predecessor import find_predecessor
+from export.registry import register
 from export.sources import held_out_frames
 from export.succession import Gate, WorseModel, sentence
 from retrain.in_service import in_service, model_name, published_of
@@ -142,6 +143,8 @@ def publish_step(config: RetrainConfig, journal: Journal) -> Bundle | None:
             return None
         found = bundle.manifest.comparison
         step.figures = {"name": name, "version": bundle.manifest.version, "sha256": bundle.sha256}
+        if config.log.mlflow != "off":
+            step.figures["registered"] = register(bundle, config.log.mlflow, config.out)
         step.figures |= {} if found is None else {"comparison": found.model_dump(mode="json")}
         step.done = True
     journal.end("published", None if found is None else sentence(found))

@@ -160,6 +160,17 @@ class OptimConfig(Config):
         return self
 
 
+class Trackers(Config):
+    """Who is told how a run goes; TensorBoard files are always written."""
+
+    wandb: Literal["off", "online", "offline"] = Field("off", description="Weights & Biases beside TensorBoard")
+    mlflow: str = Field(
+        "off",
+        description="MLflow beside TensorBoard: off, or a store such as sqlite:///mlflow.db or http://host:5000; "
+        "needs robomask[mlflow]",
+    )
+
+
 class TrainConfig(Config):
     """One finetuning run."""
 
@@ -170,6 +181,7 @@ class TrainConfig(Config):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
+    log: Trackers = Trackers()
     epochs: int = Field(60, gt=0, description="epochs of `steps_per_epoch` steps; each ends in a checkpoint")
     steps_per_epoch: int = Field(50, gt=0)
     batch_size: int = Field(16, gt=0)

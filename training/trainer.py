@@ -28,6 +28,7 @@ from training.data.splits import (
 from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
+from training.loggers import make_loggers
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.run import HISTORY, code_revision, write_run
@@ -83,13 +84,15 @@ def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> Score | None:
+def train(
+    config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] | None = None
+) -> Score | None:
     """Train, or go on with what `config.out` holds, and write the run folder.
 
     Args:
         config: The run.
         callbacks: Called after the run's own.
-        loggers: Where losses and scores go beside the run's own history.
+        loggers: Where losses and scores go beside the run's own history; by default where the configuration says.
 
     Returns:
         The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
@@ -108,11 +111,14 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
     segmenter, parent = start_of(config.model)
     module = Finetune(segmenter.train(), config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
+    loggers = make_loggers(config.out, config.log) if loggers is None else loggers
+    for logger in loggers:
+        logger.log_hyperparams(config.model_dump(mode="json"))
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         precision=config.precision,
         gradient_clip_val=config.optim.clip_norm,
-        logger=list(loggers) or False,
+        logger=list(loggers),
         log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),

@@ -10,14 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp, CliPositionalArg
 
 from export.commands.evaluate import select
-from export.evaluate import EvaluationError
 from export.pack import DEFAULT_NAME, pack
 from export.predecessor import find_predecessor
+from export.registry import register
 from export.succession import TOLERANCE, Gate, WorseModel, sentence
 from export.to_onnx import ExportError
 from service.contract import MANIFEST, BundleInvalid, Precision, open_bundle
-from training.data.readers import DatasetError, read_frames
-from training.run import RunError
+from training.data.readers import read_frames
 
 WORSE = 3
 """Exit status of an export that was refused because the model in service is better."""
@@ -55,6 +54,7 @@ class ExportConfig(BaseModel):
         "held out",
     )
     gate_tolerance: float = Field(TOLERANCE, ge=0, le=1, description="how much lower the new model's mean IoU may be")
+    mlflow: str = Field("off", description="MLflow's store to register the bundle in, or off; needs robomask[mlflow]")
 
 
 def main(argv: list[str]) -> int:
@@ -78,10 +78,11 @@ def main(argv: list[str]) -> int:
             credit=config.credit,
             gate=gate,
         )
+        registered = None if config.mlflow == "off" else register(bundle, config.mlflow, config.source)
     except WorseModel as error:
         print(f"robomask export: {error}", file=sys.stderr)
         return WORSE
-    except (DatasetError, RunError, ExportError, EvaluationError, BundleInvalid) as error:
+    except (ValueError, ExportError, BundleInvalid) as error:  # of data, runs, services and packages
         print(f"robomask export: {error}", file=sys.stderr)
         return 1
     print(f"{bundle.folder}: published, sha256 {bundle.sha256}")
@@ -92,6 +93,8 @@ def main(argv: list[str]) -> int:
         )
     if gate is not None and bundle.manifest.comparison is not None:
         print(f"  gate: {sentence(bundle.manifest.comparison)}")
+    if registered is not None:
+        print(f"  {config.mlflow}: registered as version {registered} of {bundle.manifest.name}")
     return 0
 
 

@@ -23,10 +23,10 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 
 from training.clips.batches import ClipShape
 from training.history import read_history
+from training.loggers import make_loggers
 from training.pretrain.aligned_start import start_aligned
 from training.pretrain.clip_data import ClipData, describe, open_parts
 from training.pretrain.history import EpochHistory
-from training.pretrain.loggers import make_loggers
 from training.pretrain.one_frame import train_collapsed
 from training.pretrain.pictures import ClipPictures
 from training.pretrain.prior_module import TrainPrior
