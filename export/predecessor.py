@@ -90,10 +90,9 @@ def _of_service(address: str) -> Predecessor:
             listing = client.get("/models").raise_for_status().json()
         (serving,) = (version for version in listing["versions"] if version["state"] == "serving")
         identity = Ancestor(kind="bundle", name=listing["name"], version=serving["version"], sha256=serving["sha256"])
+        precision: Precision = serving["precision"]
     except httpx.HTTPError as error:
         raise EvaluationError(f"{address}: expected a running service, got {error!r}: does it run?") from error
     except (ValueError, KeyError, TypeError) as error:
         raise EvaluationError(f"{address}: expected a service with a model in service, got {error!r}") from error
-    return Predecessor(
-        identity, serving["precision"], lambda frames: service_masks(address, frames, identity.sha256), None
-    )
+    return Predecessor(identity, precision, lambda frames: service_masks(address, frames, identity.sha256), None)

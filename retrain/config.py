@@ -75,5 +75,5 @@ class RetrainConfig(TrainConfig):
         return TrainConfig.model_validate({name: getattr(self, name) for name in TrainConfig.model_fields})
 
     def told(self) -> Mapping[str, Any]:
-        """What it says of the training, as JSON; one folder belongs to one of these."""
-        return self.training().model_dump(mode="json")
+        """What decides which weights come out, as JSON; one folder belongs to one of these."""
+        return self.training().model_dump(mode="json", exclude={"out", "log", "threads"})
