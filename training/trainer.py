@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from training.data.batches import train_loader, val_loader
 from training.data.frames import FrameSet, concatenate
@@ -31,6 +31,7 @@ from training.history import HistoryCallback
 from training.loggers import make_loggers
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
+from training.progress import ProgressBar
 from training.run import HISTORY, code_revision, write_run
 from training.scores import Score, score
 from training.start import start_of
@@ -123,7 +124,7 @@ def train(
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
-            TQDMProgressBar(leave=True),
+            ProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
             *callbacks,
         ],

@@ -86,6 +86,7 @@ def test_the_command_leaves_a_run_folder_that_says_what_made_it(
     assert not set(run.record["split"]["train"]) & set(run.record["split"]["val"])
     assert run.record["data"][0]["sha256"] == toys.sha256()
     assert run.record["scores"]["val"]["n"] > 0
+    assert list((wanted.out / "tensorboard").glob("events.*"))
     for picture in ("curves.png", "predictions.png"):
         Image.open(wanted.out / picture).verify()
 
