@@ -145,7 +145,9 @@ def publish_step(config: RetrainConfig, journal: Journal) -> Bundle | None:
         step.figures = {"name": name, "version": bundle.manifest.version, "sha256": bundle.sha256}
         if config.log.mlflow != "off":
             step.figures["registered"] = register(bundle, config.log.mlflow, config.out)
-        step.figures |= {} if found is None else {"comparison": found.model_dump(mode="json")}
+        if found is not None:
+            step.figures |= {"iou": found.iou, "iou_before": found.iou_before, "compared_on": found.n}
+            step.figures["comparison"] = found.model_dump(mode="json")
         step.done = True
     journal.end("published", None if found is None else sentence(found))
     return bundle
