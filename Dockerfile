@@ -45,6 +45,7 @@ COPY pyproject.toml README.md LICENSE robomask.py ./
 COPY service service
 COPY training training
 COPY export export
+COPY retrain retrain
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check --no-deps --force-reinstall .
 

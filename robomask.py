@@ -24,6 +24,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command("training.commands.sweep", "sweep", "search hyper-parameters of finetuning"),
     "evaluate": Command("export.commands.evaluate", "train", "IoU of a run, a bundle or a URL on a data set"),
     "export": Command("export.commands.export", "train", "turn a run folder into a verified ONNX bundle"),
+    "retrain": Command("retrain.commands.retrain", "train", "train on, compare, publish, and see it into service"),
     "bench": Command("service.commands.bench", "bench", "measure a service: load, overload, the model alone"),
     "segment": Command("service.commands.segment", "segment", "pictures, folders or videos in, masks out"),
     "models": Command("service.commands.models", "client", "list, activate, roll back, shadow, canary on a service"),
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] in {"service", "training", "export"}:
+        if error.name is None or error.name.split(".")[0] in {"service", "training", "export", "retrain"}:
             raise
         print(
             f"robomask {name} needs the package {error.name!r}, which is not installed: "

@@ -18,13 +18,13 @@ from pydantic_settings import CliApp, CliPositionalArg
 from tqdm import tqdm
 
 from export.commands.evaluate import select
-from export.from_onnx import segmenter_from_onnx
 from export.golden_frames import golden_frames
 from export.graph import ServingGraph
 from export.sessions import open_session
 from export.time_split import time_split
 from service.contract import Bundle, BundleInvalid, open_bundle
 from training.data.readers import DatasetError, read_frames
+from training.from_onnx import segmenter_from_onnx
 from training.scores import score
 from training.segmenter import published_form
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from export.gate import Verdict
     from export.parity import Parity
-    from service.contract import Lineage, Metric
+    from service.contract import Comparison, Lineage, Metric
     from training.run import Run
 
 
@@ -61,13 +61,39 @@ thin parts of distant arms, text painted over the picture.
 
     {lineage.command}
 
-Seed {lineage.seed}, code revision `{lineage.code_revision}`, finished {lineage.created.isoformat()}.
+Seed {lineage.seed}, code revision `{lineage.code_revision}`, finished {lineage.created.isoformat()}.{_parent(lineage)}
 Largest difference of a probability at export: {parity.collapsed:.1e} between the network as published and its
 collapse, {parity.onnx:.1e} between the network as published and this bundle's ONNX file.
 """
 
 
-_PRECISIONS = "## Precisions\n"
+def _parent(lineage: Lineage) -> str:
+    """The sentence on the model whose weights the run started from."""
+    parent = lineage.parent
+    if parent is None:
+        return ""
+    version = f" version {parent.version}" if parent.version else ""
+    return f"\nStarted from the {parent.kind} {parent.name}{version}, sha256 `{parent.sha256}`."
+
+
+def with_comparison(text: str, found: Comparison | None) -> str:
+    """A card with a section on how the model compares with the one before it; it takes the place of an older one."""
+    if found is None:
+        return _with_section(text, "Against the version before", "")
+    known = "" if found.other_data_known else " Which frames the other has learned from is not known."
+    other = f"{found.against.name} version {found.against.version}, `{found.against.sha256[:16]}…`"
+    return _with_section(
+        text,
+        "Against the version before",
+        f"""| model | mean IoU | frames |
+|---|---|---|
+| this one, {found.precision} | {found.iou:.4f} | {found.n} |
+| {other} | {found.iou_before:.4f} | {found.n} |
+
+The same frames of {found.data}; {found.left_out} were left out because one of the models has learned from their
+scenes.{known} Difference {found.iou - found.iou_before:+.4f}, standard error {found.standard_error:.4f}; better on
+{found.better} frames, worse on {found.worse}; {found.tolerance:g} less was allowed.""",
+    )
 
 
 def with_precisions(text: str, verdicts: Sequence[Verdict]) -> str:
@@ -76,21 +102,21 @@ def with_precisions(text: str, verdicts: Sequence[Verdict]) -> str:
     >>> with_precisions("# arm\n\n## Precisions\nold\n\n## Use\nyes\n", [])
     '# arm\n\n## Use\nyes\n'
     """
-    before, found, after = text.partition(_PRECISIONS)
-    rest = after[at:] if found and (at := after.find("\n## ")) >= 0 else ""
-    text = (before.rstrip() + "\n" + rest) if found else text
-    if not verdicts:
-        return text
     rows = "\n".join(
         f"| {v.precision} | {v.agreement:.4f} | {f'{v.drop:+.4f}' if v.labelled else 'not measured'} | {v.n} |"
         for v in verdicts
     )
-    return f"""{text.rstrip()}
-
-{_PRECISIONS}
-| precision | IoU of its masks with those of fp32 | mean IoU lost against the labels | frames |
+    body = f"""| precision | IoU of its masks with those of fp32 | mean IoU lost against the labels | frames |
 |---|---|---|---|
 {rows}
 
-fp16 is for GPUs and reads its weights out of the fp32 file. int8 is for processors with 8-bit dot products.
-"""
+fp16 is for GPUs and reads its weights out of the fp32 file. int8 is for processors with 8-bit dot products."""
+    return _with_section(text, "Precisions", body if verdicts else "")
+
+
+def _with_section(text: str, title: str, body: str) -> str:
+    """A text that ends in a section, in place of an older one of that title; without a body it has none."""
+    before, found, after = text.partition(f"## {title}\n")
+    rest = after[at:] if found and (at := after.find("\n## ")) >= 0 else ""
+    text = (before.rstrip() + "\n" + rest) if found else text
+    return f"{text.rstrip()}\n\n## {title}\n\n{body}\n" if body else text

@@ -101,11 +101,16 @@ def bundle_masks(folder: Path, frames: np.ndarray, precision: Precision | None =
     return probability >= manifest.threshold
 
 
-def service_masks(address: str, frames: np.ndarray) -> np.ndarray:
+def service_masks(address: str, frames: np.ndarray, sha256: str | None = None) -> np.ndarray:
     """Masks bool [N,64,64] from a running service: each frame is posted as a PNG, each mask comes back as one.
 
+    Args:
+        address: The service's.
+        frames: uint8 [N,64,64,3].
+        sha256: The model that has to answer all of them; None for any.
+
     Raises:
-        EvaluationError: The service does not answer or refuses a frame.
+        EvaluationError: The service does not answer, refuses a frame, or answers with another model.
     """
     masks = []
     with httpx.Client(base_url=address, timeout=60, headers={"Accept": "image/png"}) as client:
@@ -119,5 +124,11 @@ def service_masks(address: str, frames: np.ndarray) -> np.ndarray:
                 raise EvaluationError(f"{address}: expected a mask, got {error.response.text}") from error
             except httpx.HTTPError as error:
                 raise EvaluationError(f"{address}: expected an answer, got {error!r}: does the service run?") from error
+            made_by = answer.headers.get("X-Model-Sha256")
+            if sha256 not in {None, made_by}:
+                raise EvaluationError(
+                    f"{address}: expected the model {sha256} to answer, {made_by} did: the model was changed "
+                    "meanwhile, or a canary has a share of the streams; start again when that is over"
+                )
             masks.append(np.asarray(Image.open(io.BytesIO(answer.content))) > 0)
     return np.stack(masks)

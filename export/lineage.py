@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.contract import DataSource, Lineage
+from service.contract import Ancestor, DataSource, Lineage
+from training.run import RECORD
 
 if TYPE_CHECKING:
     from training.run import Run
 
 
 def lineage_of(run: Run) -> Lineage:
-    """What it takes to train the run again: command, seed, data by hash, code revision."""
-    config = {**run.config.model_dump(mode="json"), "out": run.folder.name}
+    """What it takes to train the run again: command, seed, data by hash, code revision, and what it started from."""
+    parent = Ancestor.model_validate(run.record["parent"]) if run.record.get("parent") else None
+    config = {**run.config.model_dump(mode="json"), "out": run.folder.absolute().name}
+    del config["log"]  # where it was told of says nothing of the model
     config["data"] = {**config["data"], "train": [Path(path).name for path in config["data"]["train"]]}
+    if config["data"]["val"]:
+        config["data"]["val"] = Path(config["data"]["val"]).name
     for start in ("init", "pretrained"):
         if config["model"][start]:
             config["model"] = {**config["model"], start: Path(config["model"][start]).name}
-    finished = datetime.fromtimestamp((run.folder / "run.json").stat().st_mtime, UTC).replace(microsecond=0)
+    if parent is not None and parent.kind == "bundle":
+        config["model"] = {**config["model"], "init": f"{parent.name}/{parent.version}"}
+    record = run.folder / RECORD
+    finished = datetime.fromtimestamp(record.stat().st_mtime, UTC).replace(microsecond=0)
     return Lineage(
         command=train_command(run, config),
         created=finished,
@@ -29,6 +38,10 @@ def lineage_of(run: Run) -> Lineage:
         code_revision=run.record.get("code_revision"),
         data=tuple(DataSource(name=data["name"], sha256=data["sha256"]) for data in run.record["data"]),
         config=config,
+        run=Ancestor(
+            kind="run", name=run.folder.absolute().name, sha256=hashlib.sha256(record.read_bytes()).hexdigest()
+        ),
+        parent=parent,
     )
 
 

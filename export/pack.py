@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.precisions import Exported, Trial, chosen, export_fp16, export_fp32, export_int8
+from export.precisions import FP32_FILE, Exported, Trial, chosen, export_fp16, export_fp32, export_int8
 from export.sources import calibration_frames, read_source
+from export.succession import common_ground, require_no_worse
 from service.contract import Bundle, Golden, Metric, publish
 from training.pictures import overlay, panel, prediction_panel
 from training.scores import score
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from export.sources import Source
+    from export.succession import Gate
     from service.contract import Precision
     from training.data.frames import FrameSet
 
@@ -45,6 +47,7 @@ def pack(
     data_name: str = "",
     split: str = "",
     credit: str = "",
+    gate: Gate | None = None,
 ) -> Bundle:
     """Export a run, or a bundle once more, and publish it as the next version of a model.
 
@@ -61,8 +64,10 @@ def pack(
         data_name: What to call `held_out` in the manifest.
         split: Which part of it they are.
         credit: A line of the card that names the data's authors and licence.
+        gate: The model in service, which the new one may not be worse than.
 
     Raises:
+        WorseModel: It is worse; nothing is published.
         ExportError: PyTorch and ONNX disagree, a precision costs too much IoU, or there is nothing to calibrate on;
             nothing is published.
         RunError: The run is not finished or cannot be read.
@@ -72,6 +77,7 @@ def pack(
     name = name or own_name or DEFAULT_NAME
     wanted = chosen(precisions)
     frames = calibration_frames(source, calibration, data) if "int8" in wanted else None
+    ground = None if gate is None else common_ground(gate, source)
     trial = _trial(source, held_out, frames)
     fp32, parity = export_fp32(source.segmenter, trial, source.golden)
     made: dict[Precision, Exported] = {"fp32": fp32}
@@ -79,6 +85,10 @@ def pack(
         made["fp16"] = export_fp16(source.segmenter, fp32, trial, source.golden)
     if frames is not None:
         made["int8"] = export_int8(source.segmenter, fp32, trial, source.golden, frames)
+    comparison = source.comparison
+    if gate is not None and ground is not None:
+        files = {FP32_FILE: fp32.content}
+        comparison = require_no_worse(gate, ground, made, threshold=source.threshold, beside=files)
     metrics = [] if held_out is None else _metrics(made, held_out, trial.threshold, data_name, split)
     metrics = [*(metrics or source.metrics), *_agreements(made, data_name, split)]
     verdicts = [exported.verdict for exported in made.values() if exported.verdict]
@@ -91,7 +101,8 @@ def pack(
         golden=Golden(source.golden, fp32.golden, GOLDEN_TOLERANCE, tolerances(made)),
         metrics=metrics,
         lineage=source.lineage,
-        card=source.write_card(name, metrics, parity, verdicts),
+        card=source.write_card(name, metrics, parity, verdicts, comparison),
+        comparison=comparison,
         example_png=_example(source, fp32, held_out),
     )
 

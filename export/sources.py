@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.card import card, with_precisions
-from export.from_onnx import segmenter_from_onnx
+from export.card import card, with_comparison, with_precisions
 from export.golden_frames import golden_frames
 from export.graph import round_weights_to_half
 from export.lineage import lineage_of
 from export.to_onnx import ExportError
-from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle
+from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle, read_manifest
 from training.data.frames import FrameSet, concatenate
-from training.data.readers import read_frames
-from training.run import load_segmenter, read_run
+from training.data.readers import DatasetError, read_frames
+from training.from_onnx import segmenter_from_onnx
+from training.run import RECORD, load_segmenter, read_run
+from training.trainer import read_sides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
     from export.gate import Verdict
     from export.parity import Parity
-    from service.contract import Lineage
+    from service.contract import Comparison, Lineage
     from training.run import Run
     from training.segmenter import Segmenter
 
-    WriteCard = Callable[[str, Sequence[Metric], Parity, Sequence[Verdict]], str]
-    """Name, metrics, parity and verdicts -> the card."""
+    WriteCard = Callable[[str, Sequence[Metric], Parity, Sequence[Verdict], Comparison | None], str]
+    """Name, metrics, parity, verdicts and comparison -> the card."""
 
 THRESHOLD = 0.5
 
@@ -50,6 +51,10 @@ class Source:
         lineage: Where it comes from.
         write_card: Writes its card.
         training_frames: Reads the frames that it was trained on, if they are still where they were.
+        held_out: Reads the frames that its run has held out.
+        data_sets: Reads the data sets of its run.
+        ancestors: Lineages of models that it has learned from by starting from them, as far as they are at hand.
+        comparison: How it compared with the version before it, when that was measured.
     """
 
     segmenter: Segmenter
@@ -60,6 +65,10 @@ class Source:
     lineage: Lineage
     write_card: WriteCard
     training_frames: Callable[[], FrameSet | None]
+    held_out: Callable[[], FrameSet]
+    data_sets: Callable[[], dict[Path, FrameSet]]
+    ancestors: tuple[Lineage, ...] = ()
+    comparison: Comparison | None = None
 
 
 def read_source(folder: Path, credit: str) -> tuple[Source, str | None]:
@@ -87,8 +96,15 @@ def _from_run(folder: Path, credit: str) -> Source:
     round_weights_to_half(segmenter)
     lineage = lineage_of(run)
 
-    def write_card(name: str, metrics: Sequence[Metric], parity: Parity, verdicts: Sequence[Verdict]) -> str:
-        return with_precisions(card(name, run, lineage, metrics=metrics, parity=parity, credit=credit), verdicts)
+    def write_card(
+        name: str,
+        metrics: Sequence[Metric],
+        parity: Parity,
+        verdicts: Sequence[Verdict],
+        comparison: Comparison | None,
+    ) -> str:
+        text = card(name, run, lineage, metrics=metrics, parity=parity, credit=credit)
+        return with_precisions(with_comparison(text, comparison), verdicts)
 
     return Source(
         segmenter=segmenter,
@@ -99,6 +115,9 @@ def _from_run(folder: Path, credit: str) -> Source:
         lineage=lineage,
         write_card=write_card,
         training_frames=lambda: _training_frames(run),
+        held_out=lambda: held_out_frames(run),
+        data_sets=lambda: _data_sets(run),
+        ancestors=_ancestors(run),
     )
 
 
@@ -116,9 +135,56 @@ def _from_bundle(bundle: Bundle) -> Source:
         metrics=tuple(m for m in bundle.manifest.metrics if m.precision in {None, "fp32"}),
         example=bundle.read(EXAMPLE),
         lineage=bundle.manifest.lineage,
-        write_card=lambda _name, _metrics, _parity, verdicts: with_precisions(text, verdicts),
+        write_card=lambda _name, _metrics, _parity, verdicts, comparison: with_precisions(
+            with_comparison(text, comparison), verdicts
+        ),
         training_frames=lambda: None,
+        held_out=_nothing_held_out,
+        data_sets=dict,
+        comparison=bundle.manifest.comparison,
     )
+
+
+def held_out_frames(run: Run) -> FrameSet:
+    """The frames that a run has held out, read again.
+
+    Raises:
+        DatasetError: A data set is not there any more, or not what it was.
+        ExportError: The run has held out none.
+    """
+    sets = _data_sets(run)
+    now = [{"name": path.name, "sha256": frames.sha256()} for path, frames in sets.items()]
+    if now != run.record["data"]:
+        raise DatasetError(
+            f"{run.folder}: expected the run's data, to compare on what it has held out of them, found "
+            f"{', '.join(path.name for path in sets) or 'nothing'}, not all of which is what it was: name frames with "
+            "--gate-data"
+        )
+    frames = read_sides(run.config.data, run.config.seed).val
+    if not len(frames):
+        raise ExportError(f"{run.folder}: expected scenes held out, the run has learned from all: name --gate-data")
+    return frames
+
+
+def _nothing_held_out() -> FrameSet:
+    raise ExportError("expected frames to compare on, a bundle has none: name some with --gate-data")
+
+
+def _data_sets(run: Run) -> dict[Path, FrameSet]:
+    """The run's data sets that still are where they were."""
+    data = run.config.data
+    paths = [*data.train, *([data.val] if data.val else [])]
+    return {path: read_frames(path) for path in paths if path.exists()}
+
+
+def _ancestors(run: Run) -> tuple[Lineage, ...]:
+    """What the run started from, if it still is where it was."""
+    start = run.config.model.init
+    if start is None:
+        return ()
+    if (start / MANIFEST).is_file():
+        return (read_manifest((start / MANIFEST).read_bytes(), str(start)).lineage,)
+    return (lineage_of(read_run(start)),) if (start / RECORD).is_file() else ()
 
 
 def _training_frames(run: Run) -> FrameSet | None:

@@ -1,5 +1,7 @@
 """A toy data set: a dark arm that reaches into a light bin from above, drawn by the test itself."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -29,3 +31,32 @@ def draw_frames(n_scenes: int, per_scene: int, seed: int = 0) -> FrameSet:
 def toys() -> FrameSet:
     """Six scenes of four frames."""
     return draw_frames(6, 4)
+
+
+@pytest.fixture(scope="session")
+def toy_file(tmp_path_factory: pytest.TempPathFactory, toys: FrameSet) -> Path:
+    """The toys as a data set; the last two scenes are marked to be held out."""
+    file = tmp_path_factory.mktemp("data") / "toys.npz"
+    split = np.where(np.isin(toys.scene, ["toy4", "toy5"]), "val", "train")
+    np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene, split=split)
+    return file
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_file: Path) -> Path:
+    """A finished run of the smallest network, which has learned next to nothing."""
+    from training.config import DataConfig, ModelConfig, TrainConfig
+    from training.trainer import train
+
+    out = tmp_path_factory.mktemp("runs") / "toy-run"
+    data, model = DataConfig(train=(toy_file,)), ModelConfig(layers=(1, 1, 1, 1))
+    train(TrainConfig(out=out, data=data, model=model, epochs=1, steps_per_epoch=1, batch_size=2, precision="32-true"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory: pytest.TempPathFactory, toy_run: Path) -> Path:
+    """That run as `<repository>/toy/1`, fp32 alone; to be left as it is."""
+    from export.pack import pack
+
+    return pack(toy_run, tmp_path_factory.mktemp("models"), name="toy", precisions=["fp32"]).folder

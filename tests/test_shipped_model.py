@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from export.evaluate import bundle_masks
-from export.from_onnx import segmenter_from_onnx
 from export.golden_frames import golden_frames
 from export.graph import ServingGraph
 from export.parity import compare, require
 from service.contract import Bundle, open_bundle, versions
 from training.data.readers import read_frames
+from training.from_onnx import segmenter_from_onnx
 from training.scores import score
 
 MODELS = Path(__file__).parents[1] / "models"

@@ -104,7 +104,10 @@ class ModelConfig(Config):
     layers: tuple[int, int, int, int] = Field(
         (3, 4, 6, 3), description="residual blocks of the encoder's groups; other counts do not fit public weights"
     )
-    init: Path | None = Field(None, description="a run folder whose weights, encoder and head, to start from")
+    init: Path | None = Field(
+        None,
+        description="a run folder or a bundle (models/NAME/VERSION) whose weights, encoder and head, to start from",
+    )
     pretrained: Path | None = Field(
         None,
         description="the encoder's weights to start from: a run folder of `robomask pretrain prior`, its "
@@ -169,11 +172,22 @@ class MachineConfig(Config):
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
 
 
+class Trackers(Config):
+    """Who is told how a run goes; TensorBoard files are always written."""
+
+    wandb: Literal["off", "online", "offline"] = Field("off", description="Weights & Biases beside TensorBoard")
+    mlflow: str = Field(
+        "off",
+        description="MLflow beside TensorBoard: off, or a store such as sqlite:///mlflow.db or http://host:5000; "
+        "needs robomask[mlflow]",
+    )
+
+
 class TrainConfig(Config):
     """One finetuning run."""
 
     model_config = SettingsConfigDict(
-        cli_shortcuts={"machine.precision": "precision", "machine.threads": "threads"},
+        cli_shortcuts={"machine.precision": "precision", "machine.threads": "threads", "model.init": "init"},
     )
 
     out: Path = Field(description="the run folder; an unfinished run found there is resumed")
@@ -181,6 +195,7 @@ class TrainConfig(Config):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
+    log: Trackers = Trackers()
     epochs: int = Field(60, gt=0, description="epochs of `steps_per_epoch` steps; each ends in a checkpoint")
     steps_per_epoch: int = Field(50, gt=0)
     batch_size: int = Field(16, gt=0, description="frames a step, for each process")

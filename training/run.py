@@ -4,6 +4,7 @@
     model.safetensors     the averaged weights, collapsed, float32
     history.csv           losses and validation IoU by step
     curves.png, predictions.png
+    tensorboard/          the same for that tool
     checkpoints/          what resuming needs
 
 `run.json` and `model.safetensors` appear only when the run is complete.

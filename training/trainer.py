@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from training.data.frames import FrameSet, concatenate
 from training.data.labelled import LabelledFrames
@@ -28,12 +28,14 @@ from training.data.splits import (
 from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
+from training.loggers import make_loggers
 from training.machine import prepare, trainer_arguments
 from training.pictures import prediction_panel
-from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE, read_frame_encoder, read_prior
-from training.run import HISTORY, code_revision, load_segmenter, segmenter_of, write_run
+from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
+from training.progress import ProgressBar
+from training.run import HISTORY, code_revision, write_run
 from training.scores import Score, score
-from training.segmenter import Segmenter, take_pretrained
+from training.start import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from training.config import DataConfig, ModelConfig, TrainConfig
+    from training.segmenter import Segmenter
 
 EVALUATION_BATCH = 32
 
@@ -72,23 +75,6 @@ def _divide(frames: FrameSet, config: DataConfig, seed: int) -> Split:
     return proposed_split(frames)
 
 
-def new_segmenter(config: ModelConfig) -> Segmenter:
-    """The network as a run starts with it.
-
-    Raises:
-        RunError: `init` is not a finished run, or one of another network.
-        ValueError: `pretrained` holds no encoder that fits.
-    """
-    if config.init:
-        return load_segmenter(config.init, config)
-    if config.encoder == "transformer" and config.pretrained:
-        return segmenter_of(config, read_prior(config.pretrained))
-    segmenter = segmenter_of(config)
-    if config.pretrained:
-        take_pretrained(segmenter, read_frame_encoder(config.pretrained))
-    return segmenter
-
-
 def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     """Robot probability float32 [N, 64, 64] of frames uint8 [N, 64, 64, 3], in float32 arithmetic."""
     segmenter.eval()
@@ -100,35 +86,45 @@ def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()) -> Score | None:
+def train(
+    config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] | None = None
+) -> Score | None:
     """Train, or go on with what `config.out` holds, and write the run folder.
 
     Args:
         config: The run.
         callbacks: Called after the run's own.
-        loggers: Where losses and scores go beside the run's own history.
+        loggers: Where losses and scores go beside the run's own history; by default where the configuration says.
 
     Returns:
         The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
         Of many processes, only the first has it.
+
+    Raises:
+        DatasetError: A data set that cannot be read.
+        RunError: Weights to start from that cannot be read or do not fit.
+        ValueError: Settings that do not fit together.
     """
     prepare(config.machine, config.seed)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    segmenter = new_segmenter(config.model).train()
-    module = Finetune(segmenter, config.optim, config.steps)
+    segmenter, parent = start_of(config.model)
+    module = Finetune(segmenter.train(), config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
+    loggers = make_loggers(config.out, config.log) if loggers is None else loggers
+    for logger in loggers:
+        logger.log_hyperparams(config.model_dump(mode="json"))
     trainer = lightning.Trainer(
         **trainer_arguments(config.machine),
         max_epochs=config.epochs,
         gradient_clip_val=config.optim.clip_norm,
-        logger=list(loggers) or False,
+        logger=list(loggers),
         log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
             EMAWeightAveraging(decay=config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
-            TQDMProgressBar(leave=True),
+            ProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
             *callbacks,
         ],
@@ -145,10 +141,12 @@ def train(config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: S
     )
     if not trainer.is_global_zero:
         return None
-    return _finish(config, module.segmenter, sides, revision)
+    return _finish(config, module.segmenter, sides, parent=parent, revision=revision)
 
 
-def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: str) -> Score | None:
+def _finish(
+    config: TrainConfig, segmenter: Segmenter, sides: Sides, *, parent: dict[str, Any] | None, revision: str
+) -> Score | None:
     segmenter = segmenter.to("cpu")
     train = concatenate(list(sides.train))
     result = None
@@ -161,6 +159,7 @@ def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, revision: s
         "frames": {"train": len(train), "val": len(sides.val)},
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
         "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in _data_sets(config.data)],
+        "parent": parent,
         "pretrained": _pretrained_record(config.model),
         "prior": _prior_record(segmenter),
         "code_revision": revision,

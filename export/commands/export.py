@@ -10,11 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import CliApp, CliPositionalArg
 
 from export.commands.evaluate import select
-from export.pack import pack
+from export.pack import DEFAULT_NAME, pack
+from export.predecessor import find_predecessor
+from export.registry import register
+from export.succession import TOLERANCE, Gate, WorseModel, sentence
 from export.to_onnx import ExportError
-from service.contract import BundleInvalid, Precision
-from training.data.readers import DatasetError, read_frames
-from training.run import RunError
+from service.contract import MANIFEST, BundleInvalid, Precision, open_bundle
+from training.data.readers import read_frames
+
+WORSE = 3
+"""Exit status of an export that was refused because the model in service is better."""
 
 
 class ExportConfig(BaseModel):
@@ -38,6 +43,18 @@ class ExportConfig(BaseModel):
     data: Path | None = Field(None, description="labelled frames to measure the bundle on; for its card and manifest")
     split: str = Field("val", description="the part of `data` to measure on (held-out scenes only), or all")
     credit: str = Field("", description="who made the data, and its licence; stands in the card")
+    gate: str | None = Field(
+        None,
+        description="the model in service: a bundle, a model repository (its newest version) or http://host:port. Both "
+        "are measured on frames that neither has learned from, and a worse one is refused: exit status 3",
+    )
+    gate_data: Path | None = Field(
+        None,
+        description="labelled frames to compare on: those marked val, or all if none are; by default what the run has "
+        "held out",
+    )
+    gate_tolerance: float = Field(TOLERANCE, ge=0, le=1, description="how much lower the new model's mean IoU may be")
+    mlflow: str = Field("off", description="MLflow's store to register the bundle in, or off; needs robomask[mlflow]")
 
 
 def main(argv: list[str]) -> int:
@@ -47,6 +64,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("export").setLevel(logging.INFO)
     try:
         data = read_frames(config.data) if config.data else None
+        gate = read_gate(config)
         bundle = pack(
             config.source,
             config.models,
@@ -58,8 +76,13 @@ def main(argv: list[str]) -> int:
             data_name=config.data.name if config.data else "",
             split=config.split,
             credit=config.credit,
+            gate=gate,
         )
-    except (DatasetError, RunError, ExportError, BundleInvalid) as error:
+        registered = None if config.mlflow == "off" else register(bundle, config.mlflow, config.source)
+    except WorseModel as error:
+        print(f"robomask export: {error}", file=sys.stderr)
+        return WORSE
+    except (ValueError, ExportError, BundleInvalid) as error:  # of data, runs, services and packages
         print(f"robomask export: {error}", file=sys.stderr)
         return 1
     print(f"{bundle.folder}: published, sha256 {bundle.sha256}")
@@ -68,4 +91,29 @@ def main(argv: list[str]) -> int:
             f"  {metric.precision or '':5} {metric.name:14} {metric.value:.4f} on {metric.n} frames of "
             f"{metric.data} {metric.split or ''}"
         )
+    if gate is not None and bundle.manifest.comparison is not None:
+        print(f"  gate: {sentence(bundle.manifest.comparison)}")
+    if registered is not None:
+        print(f"  {config.mlflow}: registered as version {registered} of {bundle.manifest.name}")
     return 0
+
+
+def read_gate(config: ExportConfig) -> Gate | None:
+    """What the new model is held against; None where nothing is asked for, or nothing is in service yet.
+
+    Raises:
+        EvaluationError: There is no such place.
+        BundleInvalid: What is there is not what it says.
+        DatasetError: Frames that cannot be read.
+    """
+    if config.gate is None:
+        return None
+    name = config.name
+    if name is None and (config.source / MANIFEST).is_file():
+        name = open_bundle(config.source).manifest.name
+    predecessor = find_predecessor(config.gate, name or DEFAULT_NAME)
+    if predecessor is None:
+        print(f"{config.gate}: no version of {name or DEFAULT_NAME} yet, nothing to compare with", file=sys.stderr)
+        return None
+    data = read_frames(config.gate_data) if config.gate_data else None
+    return Gate(predecessor, config.gate_tolerance, data, config.gate_data)

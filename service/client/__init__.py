@@ -9,6 +9,7 @@
 `AsyncClient` is the same for asyncio; every error is a `ClientError`.
 """
 
+from service.client.admin import ModelAdmin
 from service.client.clients import AsyncClient, Client
 from service.client.errors import (
     AnswerUnreadable,
@@ -44,6 +45,7 @@ __all__ = [
     "Frame",
     "FrameResult",
     "Frames",
+    "ModelAdmin",
     "ModelNote",
     "ModelUnknown",
     "NotReady",

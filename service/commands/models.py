@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-import httpx
+from service.client.admin import ModelAdmin, gate_of
+from service.client.errors import ClientError
+
+if TYPE_CHECKING:
+    from service.client.admin import Listing
 
 __all__ = ["main"]
-
-_TIMEOUT_S = 600.0
 
 
 def main(argv: list[str]) -> int:
     """Ask a service; returns the process's exit status."""
     chosen = _parser().parse_args(argv)
-    token = os.environ.get("ROBOMASK_ADMIN_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with httpx.Client(base_url=chosen.url, headers=headers, timeout=_TIMEOUT_S) as client:
-            answer = _ask(client, chosen)
-            document = answer.json()
-    except httpx.HTTPError as error:
-        print(f"robomask models: expected a service at {chosen.url}, got {error!r}", file=sys.stderr)
+        with ModelAdmin(chosen.url, os.environ.get("ROBOMASK_ADMIN_TOKEN")) as admin:
+            listing = _ask(admin, chosen)
+    except ClientError as error:
+        print(f"robomask models: {error}", file=sys.stderr)
         return 1
-    except ValueError:
-        print(f"robomask models: expected JSON from {chosen.url}, got status {answer.status_code}", file=sys.stderr)
-        return 1
-    if answer.is_error:
-        print(f"robomask models: {document.get('detail', document)}", file=sys.stderr)
-        return 1
-    print(answer.text if chosen.json else "\n".join(_lines(document)))
+    print(json.dumps(listing) if chosen.json else "\n".join(_lines(listing)))
     return 0
 
 
@@ -65,21 +59,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _ask(client: httpx.Client, chosen: argparse.Namespace) -> httpx.Response:
+def _ask(admin: ModelAdmin, chosen: argparse.Namespace) -> Listing:
     if chosen.action == "list":
-        return client.get("/models")
+        return admin.listing()
     if chosen.action == "activate":
-        return client.post(f"/models/{chosen.version}/activate")
+        return admin.activate(chosen.version)
     if chosen.action == "rollback":
-        return client.post("/models/rollback")
-    body: dict[str, Any] = {"version": chosen.version, "share": chosen.share}
-    if chosen.promote_if:
-        pairs = (part.partition("=") for part in chosen.promote_if.replace(",", " ").split())
-        body["promote_if"] = {name: value for name, _, value in pairs}  # numbers are the service's to read
-    return client.post(f"/models/{chosen.action}", json=body)
+        return admin.rollback()
+    gate = gate_of(chosen.promote_if) if chosen.promote_if else None
+    return admin.attempt(chosen.action, chosen.version, share=chosen.share, promote_if=gate)
 
 
-def _lines(listing: dict[str, Any]) -> list[str]:
+def _lines(listing: Listing) -> list[str]:
     lines = [f"{listing['name']}: {'ready' if listing['ready'] else 'not ready'}"]
     for version in listing["versions"]:
         facts = [

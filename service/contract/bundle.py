@@ -32,6 +32,8 @@ from service.contract.manifest import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from service.contract.manifest import Comparison
+
 __all__ = [
     "MANIFEST",
     "Bundle",
@@ -208,6 +210,7 @@ def publish(
     card: str,
     example_png: bytes | Path,
     version: int | None = None,
+    comparison: Comparison | None = None,
 ) -> Bundle:
     """Put a new bundle into a repository; nobody ever sees half of it.
 
@@ -226,6 +229,7 @@ def publish(
         card: The model card, Markdown.
         example_png: A picture that shows what the model does.
         version: The version; by default the one after the newest.
+        comparison: How it compares with the version before it, if that was measured.
 
     Returns:
         The bundle in its place, opened and verified.
@@ -254,6 +258,7 @@ def publish(
             threshold=threshold,
             metrics=tuple(metrics),
             lineage=lineage,
+            comparison=comparison,
             files={file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
         )
     except ValidationError as error:

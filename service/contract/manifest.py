@@ -14,6 +14,8 @@ __all__ = [
     "EXAMPLE",
     "GOLDEN",
     "SCHEMA_VERSION",
+    "Ancestor",
+    "Comparison",
     "DataSource",
     "Lineage",
     "Manifest",
@@ -67,8 +69,36 @@ class DataSource(_Part):
     sha256: Sha256
 
 
+class Ancestor(_Part):
+    """A run or a bundle that the model comes from.
+
+    Attributes:
+        kind: Which of them.
+        name: The run folder's or the model's name.
+        version: A bundle's.
+        sha256: Of a bundle's `manifest.json`, which answers name as `X-Model-Sha256`; of a run's `run.json` as the
+            run that made the model, and of its weights as the run that this one started from.
+    """
+
+    kind: Literal["run", "bundle"]
+    name: str
+    version: int | None = None
+    sha256: Sha256
+
+
 class Lineage(_Part):
-    """Where the model comes from: enough to train it again."""
+    """Where the model comes from: enough to train it again.
+
+    Attributes:
+        command: The command that trained it.
+        created: When that ended.
+        seed: Of all that was drawn.
+        code_revision: The commit.
+        data: What it has seen.
+        config: Everything that the run was told.
+        run: The run, whose folder has the whole record.
+        parent: The model whose weights the run started from; none if it started from none.
+    """
 
     command: str
     created: AwareDatetime
@@ -76,6 +106,40 @@ class Lineage(_Part):
     code_revision: str | None = None
     data: tuple[DataSource, ...] = ()
     config: dict[str, JsonValue] = {}
+    run: Ancestor | None = None
+    parent: Ancestor | None = None
+
+
+class Comparison(_Part):
+    """The model beside the one that was in service before it, on the same frames, image by image.
+
+    Attributes:
+        against: The other's name, version and hash.
+        data: The data set.
+        n: Frames that both were measured on.
+        left_out: Frames of it that one of them has learned from, or that are of the same scene as such a frame.
+        other_data_known: Whether it is known which frames the other has learned from; if not, some of the `n` may be.
+        precision: Which of the model's files; the other's is the one in service.
+        iou: Mean IoU with the labels.
+        iou_before: The other's.
+        standard_error: Of the mean difference of both.
+        better: Frames on which this model is better.
+        worse: Frames on which it is worse.
+        tolerance: How much worse it was allowed to be in the mean.
+    """
+
+    against: Ancestor
+    data: str
+    n: Annotated[int, Field(ge=1)]
+    left_out: Annotated[int, Field(ge=0)]
+    other_data_known: bool
+    precision: Precision
+    iou: float
+    iou_before: float
+    standard_error: float
+    better: int
+    worse: int
+    tolerance: float
 
 
 class Manifest(_Part):
@@ -90,6 +154,7 @@ class Manifest(_Part):
     threshold: Annotated[float, Field(gt=0, lt=1)]
     metrics: tuple[Metric, ...]
     lineage: Lineage
+    comparison: Comparison | None = None
     files: dict[FileName, Sha256]
 
     @model_validator(mode="after")

@@ -22,12 +22,11 @@ from manifests_kit import (
 from pydantic_settings import CliApp
 
 from benchmarks import rolling
-from export.commands.export import ExportConfig
+from retrain.config import RetrainConfig
 from robomask import COMMANDS
 from service.oip.schema import read_schema
 from service.settings import Settings
 from training.commands.pretrain import KINDS
-from training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,8 +307,7 @@ def run_config(arguments: list[str]) -> object:
     command, *rest = arguments
     assert command in COMMANDS
     parsers: dict[str, Callable[[list[str]], object]] = {
-        "train": lambda args: CliApp.run(TrainConfig, cli_args=args),
-        "export": lambda args: CliApp.run(ExportConfig, cli_args=args),
+        "retrain": lambda args: CliApp.run(RetrainConfig, cli_args=args),
         "pretrain": lambda args: CliApp.run(KINDS[args[0]].config, cli_args=args[1:]),
     }
     return parsers[command](rest)
@@ -332,7 +330,7 @@ def test_jobs_call_commands_with_flags_that_exist(name: str) -> None:
             for path in re.findall(r"(?<![\w/])(/\w+)/", " ".join(arguments)):
                 assert path in mounts, owner
             seen += 1
-    assert seen == 3
+    assert seen == 2
 
 
 @pytest.mark.parametrize("name", ["training", "training: finetuning on several nodes"])

@@ -18,7 +18,7 @@ from training.heads import LatentGrid, build_head
 from training.pretrain.weights import write_prior
 from training.run import load_segmenter, write_run
 from training.segmenter import build_segmenter
-from training.trainer import new_segmenter
+from training.start import start_of
 
 ODD = [
     {"encoder": "none"},
@@ -144,7 +144,7 @@ def test_a_run_with_the_transformer_can_be_read_without_the_prior_it_came_from(t
     folder.mkdir()
     write_prior(folder, tiny_prior())
     model = ModelConfig(encoder="transformer", head="conv", pretrained=folder)
-    segmenter = new_segmenter(model).eval()
+    segmenter = start_of(model).segmenter.eval()
     run = tmp_path / "run"
     run.mkdir()
     config = TrainConfig.model_validate({"out": run, "data": {"train": ["a.npz"]}, "model": model})

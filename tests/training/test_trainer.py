@@ -16,7 +16,8 @@ from training.finetune import Finetune
 from training.history import read_history
 from training.run import HISTORY, RunError, load_segmenter, read_run
 from training.segmenter import build_segmenter
-from training.trainer import new_segmenter, predict, train
+from training.start import start_of
+from training.trainer import predict, train
 from training.videogpt.resnet import FrameEncoder
 
 SMALL = ModelConfig(layers=(1, 1, 1, 1))
@@ -85,6 +86,7 @@ def test_the_command_leaves_a_run_folder_that_says_what_made_it(
     assert not set(run.record["split"]["train"]) & set(run.record["split"]["val"])
     assert run.record["data"][0]["sha256"] == toys.sha256()
     assert run.record["scores"]["val"]["n"] > 0
+    assert list((wanted.out / "tensorboard").glob("events.*"))
     for picture in ("curves.png", "predictions.png"):
         Image.open(wanted.out / picture).verify()
 
@@ -132,7 +134,7 @@ def test_a_run_starts_from_a_pretrained_encoder_and_a_new_head(tmp_path: Path, t
     published = FrameEncoder((1, 1, 1, 1))
     weights = tmp_path / "frame_encoder.safetensors"
     save_file(published.state_dict(), weights)
-    start = new_segmenter(SMALL.model_copy(update={"pretrained": weights}))
+    start = start_of(SMALL.model_copy(update={"pretrained": weights})).segmenter
     clip = torch.rand(2, 3, 1, 64, 64) - 0.5
     with torch.no_grad():
         torch.testing.assert_close(start.encoder(clip[:, :, 0]), published(clip)[:, 0], atol=1e-4, rtol=1e-4)
@@ -147,7 +149,7 @@ def test_a_pretrained_encoder_of_another_size_is_refused_with_its_size(tmp_path:
     weights = tmp_path / "frame_encoder.safetensors"
     save_file(FrameEncoder((1, 1, 2, 1)).state_dict(), weights)
     with pytest.raises(ValueError, match=r"\[1, 1, 2, 1\] blocks"):
-        new_segmenter(SMALL.model_copy(update={"pretrained": weights}))
+        start_of(SMALL.model_copy(update={"pretrained": weights}))
 
 
 def test_two_starts_at_once_are_an_error() -> None:

@@ -140,10 +140,15 @@ def apart(sets: Sequence[FrameSet], other: FrameSet) -> Sides:
     Raises:
         ValueError: A scene on both sides.
     """
-    marked = other.split == "val"
-    val = other.take(marked) if marked.any() else other
+    val = held_out_of(other)
     _refuse_torn(concatenate(list(sets)), val)
     return Sides(tuple(sets), val)
+
+
+def held_out_of(frames: FrameSet) -> FrameSet:
+    """Frames of a data set to measure on: those marked `val`, or all if none are."""
+    marked = frames.split == "val"
+    return frames.take(marked) if marked.any() else frames
 
 
 def _split(frames: FrameSet, in_train: np.ndarray, in_val: np.ndarray) -> Split:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.config import Config, MachineConfig
+from training.config import Config, MachineConfig, Trackers
 from training.pretrain.presets import PRIOR_PRESETS, VQVAE_PRESETS, Preset, merged
 from training.videogpt.prior import PriorConfig
 from training.videogpt.resnet import LATENT_DIM, LAYERS
@@ -55,10 +55,9 @@ class AdamConfig(Config):
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
 
 
-class LogConfig(Config):
+class LogConfig(Trackers):
     """What a run tells while it runs; TensorBoard files are always written."""
 
-    wandb: Literal["off", "online", "offline"] = Field("off", description="Weights & Biases beside TensorBoard")
     every_steps: int = Field(10, gt=0, description="steps between two points of a curve")
     pictures_every: int = Field(5, gt=0, description="epochs between two sets of pictures")
     temperature: float = Field(1.0, gt=0, description="of sampled futures in pictures; below 1: likelier codes")

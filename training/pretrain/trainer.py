@@ -19,21 +19,22 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
 from training.clips.batches import ClipShape
 from training.history import read_history
+from training.loggers import make_loggers
 from training.machine import prepare, trainer_arguments
 from training.pretrain.aligned_start import start_aligned
 from training.pretrain.clip_data import ClipData, describe, open_parts
 from training.pretrain.history import EpochHistory
-from training.pretrain.loggers import make_loggers
 from training.pretrain.one_frame import train_collapsed
 from training.pretrain.pictures import ClipPictures
 from training.pretrain.prior_module import TrainPrior
 from training.pretrain.steps import SeededSteps
 from training.pretrain.vqvae_module import TrainVQVAE
 from training.pretrain.weights import WeightsError, read_prior, read_vqvae, write_prior, write_vqvae
+from training.progress import ProgressBar
 from training.run import HISTORY, RECORD, code_revision
 from training.videogpt.prior import Prior
 from training.videogpt.vqvae import VQVAE
@@ -128,7 +129,7 @@ def _run(
             EpochHistory(config.out / HISTORY, config.out / "curves.png", module.plots),
             ClipPictures(config.out / "pictures", config.log, config.seed),
             LearningRateMonitor("step"),
-            TQDMProgressBar(leave=True),
+            ProgressBar(leave=True),
             ModelCheckpoint(
                 checkpoints,
                 filename="best",

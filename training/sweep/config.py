@@ -41,7 +41,6 @@ class SweepConfig(TrainConfig):
     space: Space = Space()
     startup_trials: int = Field(5, ge=0, description="trials before any is cut short")
     warmup_epochs: int = Field(5, ge=0, description="epochs that every trial gets")
-    wandb: Literal["off", "online", "offline"] = Field("off", description="Weights & Biases beside TensorBoard")
 
     @model_validator(mode="after")
     def _something_to_compare(self) -> Self:

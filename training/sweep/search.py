@@ -22,8 +22,7 @@ from optuna.trial import TrialState
 
 from training.config import TrainConfig
 from training.history import read_history
-from training.pretrain.config import LogConfig
-from training.pretrain.loggers import make_loggers
+from training.loggers import make_loggers
 from training.run import HISTORY
 from training.trainer import train
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from training.sweep.config import Space, SweepConfig
 
 STUDY = "robomask"
-FIXED = ("startup_trials", "warmup_epochs", "wandb", "space", "trials")
+FIXED = ("startup_trials", "warmup_epochs", "space", "trials")
 """Settings of the search itself, which a trial does not have."""
 
 
@@ -99,13 +98,14 @@ def run_trial(config: SweepConfig, trial: optuna.Trial) -> float:
     drawn = draw(trial, config.space)
     settings = {name: value for name, value in config.model_dump().items() if name not in FIXED}
     settings["optim"] = {**settings["optim"], **drawn}
+    trackers = settings.pop("log")
     name = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
     out = config.out / "trials" / name
     trial.set_user_attr("folder", str(out.relative_to(config.out)))
     for row in read_history(out / HISTORY):
         trial.report(float(row["val_iou"]), int(row["epoch"]))
-    run = TrainConfig.model_validate({**settings, "out": out})
-    loggers = make_loggers(out, LogConfig(wandb=config.wandb))
+    run = TrainConfig.model_validate({**settings, "log": trackers, "out": out})
+    loggers = make_loggers(out, run.log)
     try:
         result = train(run, callbacks=[Prune(trial)], loggers=loggers)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from training.segmenter import Segmenter, build_segmenter
@@ -22,7 +23,10 @@ def segmenter_from_onnx(model: bytes) -> Segmenter:
     Raises:
         ValueError: A parameter is missing, or the file is not one of ours.
     """
-    graph = onnx.load_from_string(model).graph
+    try:
+        graph = onnx.load_from_string(model).graph
+    except DecodeError as error:
+        raise ValueError(f"expected an ONNX file, found {error}") from error
     stored = {tensor.name.removesuffix(".half"): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     named = {name.removeprefix(PREFIX): values for name, values in stored.items() if name.startswith(PREFIX)}
     unnamed = [values for name, values in stored.items() if not name.startswith(PREFIX)]

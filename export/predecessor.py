@@ -1,0 +1,98 @@
+"""The version in service, which a new model is held against: a bundle, a repository's newest, or what a URL serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+
+from export.evaluate import EvaluationError, bundle_masks, service_masks
+from service.contract import MANIFEST, Ancestor, BundleInvalid, open_bundle, versions
+
+if TYPE_CHECKING:
+    from export.evaluate import Masks
+    from service.contract import Bundle, Lineage, Precision
+
+
+class Predecessor(NamedTuple):
+    """What is in service.
+
+    Attributes:
+        identity: Its name, version and hash.
+        precision: Which of its models answers.
+        masks: Its answers: frames uint8 [N,64,64,3] -> masks bool [N,64,64].
+        lineage: What it was made of, where that is known.
+    """
+
+    identity: Ancestor
+    precision: Precision
+    masks: Masks
+    lineage: Lineage | None
+
+
+def find_predecessor(place: str, name: str) -> Predecessor | None:
+    """What is in service at a place.
+
+    Args:
+        place: A bundle's folder, a model repository, or the address of a service (`http://host:port`).
+        name: The model, for a repository.
+
+    Returns:
+        The predecessor; None for a repository that has no version of the model yet.
+
+    Raises:
+        EvaluationError: There is no such place, or a service that does not answer as one.
+        BundleInvalid: The bundle, or every version in the repository, is not what it says.
+    """
+    if place.startswith(("http://", "https://")):
+        return _of_service(place)
+    folder = Path(place)
+    if (folder / MANIFEST).is_file():
+        return _of_bundle(open_bundle(folder))
+    if not folder.is_dir():
+        raise EvaluationError(
+            f"{place}: expected a bundle (with {MANIFEST}), a model repository or an http address to compare with, "
+            "found no such folder"
+        )
+    newest = newest_bundle(folder, name)
+    return None if newest is None else _of_bundle(newest)
+
+
+def newest_bundle(repository: Path, name: str) -> Bundle | None:
+    """The newest version of a model that a service would take, or None if there is no version at all.
+
+    Raises:
+        BundleInvalid: There are versions, and none of them is what it says.
+    """
+    refused: list[str] = []
+    for version in reversed(versions(repository, name)):
+        try:
+            return open_bundle(repository / name / str(version))
+        except BundleInvalid as error:
+            refused.append(str(error))
+    if refused:
+        raise BundleInvalid(f"{repository / name}: expected a valid version, found none: {'; '.join(refused)}")
+    return None
+
+
+def _of_bundle(bundle: Bundle) -> Predecessor:
+    manifest = bundle.manifest
+    identity = Ancestor(kind="bundle", name=manifest.name, version=manifest.version, sha256=bundle.sha256)
+    return Predecessor(
+        identity, manifest.default_precision, lambda frames: bundle_masks(bundle.folder, frames), manifest.lineage
+    )
+
+
+def _of_service(address: str) -> Predecessor:
+    try:
+        with httpx.Client(base_url=address, timeout=60) as client:
+            listing = client.get("/models").raise_for_status().json()
+        (serving,) = (version for version in listing["versions"] if version["state"] == "serving")
+        identity = Ancestor(kind="bundle", name=listing["name"], version=serving["version"], sha256=serving["sha256"])
+        precision: Precision = serving["precision"]
+    except httpx.HTTPError as error:
+        raise EvaluationError(f"{address}: expected a running service, got {error!r}: does it run?") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{address}: expected a service with a model in service, got {error!r}") from error
+    return Predecessor(identity, precision, lambda frames: service_masks(address, frames, identity.sha256), None)

@@ -1,0 +1,119 @@
+"""What a running service serves, and changing it, from Python; changes need the service's admin token."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import httpx
+
+from service.client.errors import AnswerUnreadable, Unreachable, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+__all__ = ["Listing", "ModelAdmin", "gate_of"]
+
+Listing = dict[str, Any]
+"""The document of `/models`: `name`, `ready`, `versions`, `trial` and `events`, the newest event first."""
+
+
+class ModelAdmin:
+    """The models of one service.
+
+    Args:
+        url: The service's address.
+        token: Its ROBOMASK_ADMIN_TOKEN; None to look only.
+        timeout_s: How long an answer may take; a version is verified and opened before it comes.
+        transport: How requests travel, in place of the network.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout_s: float = 600.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._url = url
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+
+    def listing(self) -> Listing:
+        """Versions, what each is doing, the trial, and what was done lately.
+
+        Raises:
+            ClientError: No answer; which of its kinds says why. So do all methods.
+        """
+        return self._ask("GET", "/models")
+
+    def activate(self, version: int) -> Listing:
+        """Put a version into service; returns when it answers."""
+        return self._ask("POST", f"/models/{version}/activate")
+
+    def rollback(self) -> Listing:
+        """Go back to the version that served before."""
+        return self._ask("POST", "/models/rollback")
+
+    def attempt(
+        self,
+        mode: Literal["shadow", "canary"],
+        version: int,
+        *,
+        share: float,
+        promote_if: Mapping[str, str] | None = None,
+    ) -> Listing:
+        """Let a version run (shadow) or answer (canary) a share of streams, and compare.
+
+        Args:
+            mode: Which of both.
+            version: The version.
+            share: Share of streams, 0..1; 0 ends the trial.
+            promote_if: When it takes over or is dropped by itself; see `gate_of`.
+        """
+        body: dict[str, Any] = {"version": version, "share": share}
+        if promote_if:
+            body["promote_if"] = dict(promote_if)
+        return self._ask("POST", f"/models/{mode}", body)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Listing:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"expected a service at {self._url}, got {error!r}; does it run?") from error
+        if answer.is_error:
+            raise refusal(answer.status_code, answer.headers, answer.content, time.time())
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or not {"name", "versions", "events"} <= document.keys():
+            raise AnswerUnreadable(
+                f"expected the models of a service from {self._url}{path}, got status {answer.status_code} and "
+                f"{answer.content[:200]!r}: is the address right?"
+            )
+        return document
+
+
+def gate_of(text: str) -> dict[str, str]:
+    """A gate as people write it; its numbers are the service's to read.
+
+    >>> gate_of("frames=1000, min_iou=0.9")
+    {'frames': '1000', 'min_iou': '0.9'}
+    """
+    pairs = (part.partition("=") for part in text.replace(",", " ").split())
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,148 @@
+"""What a run starts from: new weights, a pretrained encoder, the weights of a finished run, or those of a bundle.
+
+A bundle is read by its files alone: `manifest.json` names the full-precision model and has the hash of every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from training.from_onnx import segmenter_from_onnx
+from training.pretrain.weights import read_frame_encoder, read_prior
+from training.run import RECORD, WEIGHTS, RunError, load_segmenter, segmenter_of
+from training.segmenter import take_pretrained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from training.config import ModelConfig
+    from training.segmenter import Segmenter
+
+MANIFEST = "manifest.json"
+
+
+class Start(NamedTuple):
+    """A network with the weights that it starts from.
+
+    Attributes:
+        segmenter: The network.
+        parent: The model they are from, for the run's record: `kind` (run or bundle), `name`, of a bundle its
+            `version`, and `sha256`: of a bundle's manifest, which is what answers name, or of a run's weights. None
+            where no model was trained before.
+    """
+
+    segmenter: Segmenter
+    parent: dict[str, Any] | None
+
+
+class _Manifest(BaseModel):
+    """The part of a bundle's manifest that it takes to find the weights."""
+
+    name: str
+    version: int
+    precisions: dict[str, str]
+    files: dict[str, str]
+
+
+def start_of(model: ModelConfig) -> Start:
+    """The network as a run starts with it.
+
+    Raises:
+        RunError: `init` is neither a finished run nor a bundle, or one of another network.
+        ValueError: `pretrained` holds no encoder that fits.
+    """
+    if model.init:
+        return read_start(model.init, model)
+    if model.encoder == "transformer" and model.pretrained:
+        return Start(segmenter_of(model, read_prior(model.pretrained)), None)
+    segmenter = segmenter_of(model)
+    if model.pretrained:
+        take_pretrained(segmenter, read_frame_encoder(model.pretrained))
+    return Start(segmenter, None)
+
+
+def read_start(folder: Path, model: ModelConfig) -> Start:
+    """Read a run folder or a bundle into a network that is built as `model` says.
+
+    Raises:
+        RunError: Neither of them, one that is damaged or not finished, or the weights of another network.
+    """
+    if (folder / MANIFEST).is_file():
+        return _from_bundle(folder, model)
+    if (folder / RECORD).is_file():
+        parent = {"kind": "run", "name": folder.absolute().name, "sha256": _digest(folder / WEIGHTS)}
+        return Start(load_segmenter(folder, model), parent)
+    found = "neither" if folder.is_dir() else "no such folder"
+    raise RunError(
+        f"{folder}: expected a finished run (with {RECORD}) or a bundle (with {MANIFEST}) to start from, found "
+        f"{found}; a bundle is models/<name>/<version>"
+    )
+
+
+def bundle_layers(folder: Path) -> tuple[int, ...]:
+    """Residual blocks in the groups of a bundle's encoder, which `model.layers` has to say too.
+
+    Raises:
+        RunError: No bundle that could be read.
+    """
+    return layers_of(_read_bundle(folder)[0])
+
+
+def layers_of(segmenter: Segmenter) -> tuple[int, ...]:
+    """Residual blocks in the groups of a frame encoder."""
+    groups = [getattr(segmenter.encoder, f"group{group}") for group in (1, 2, 3, 4)]
+    return tuple(1 + len(group.blocks) for group in groups)
+
+
+def _from_bundle(folder: Path, model: ModelConfig) -> Start:
+    found, parent = _read_bundle(folder)
+    if (model.encoder, model.head) != ("frame-encoder", "attention-conv"):
+        raise RunError(
+            f"{folder}: a bundle holds the encoder frame-encoder and the head attention-conv, expected to start "
+            f"encoder {model.encoder} and head {model.head} from it: leave --model.encoder and --model.head out"
+        )
+    layers = layers_of(found)
+    if layers != model.layers:
+        raise RunError(
+            f"{folder}: expected an encoder of {list(model.layers)} blocks, found {list(layers)}: "
+            f"set --model.layers {' '.join(map(str, layers))}"
+        )
+    segmenter = segmenter_of(model)
+    segmenter.load_state_dict(found.state_dict())
+    return Start(segmenter, parent)
+
+
+def _read_bundle(folder: Path) -> tuple[Segmenter, dict[str, Any]]:
+    content = (folder / MANIFEST).read_bytes()
+    try:
+        manifest = _Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise RunError(f"{folder / MANIFEST}: expected a bundle's manifest, found {error}") from error
+    name = manifest.precisions.get("fp32", "")
+    if "/" in name or "\\" in name or not (folder / name).is_file():
+        raise RunError(f"{folder}: expected a bundle with an fp32 model, found {sorted(manifest.precisions)}")
+    model = (folder / name).read_bytes()
+    _compare(folder / name, hashlib.sha256(model).hexdigest(), manifest.files)
+    try:
+        segmenter = segmenter_from_onnx(model)
+    except ValueError as error:
+        raise RunError(f"{folder / name}: its network cannot be rebuilt: {error}") from error
+    identity = hashlib.sha256(content).hexdigest()
+    return segmenter, {"kind": "bundle", "name": manifest.name, "version": manifest.version, "sha256": identity}
+
+
+def _compare(file: Path, found: str, promised: Mapping[str, str]) -> None:
+    if found != promised.get(file.name):
+        raise RunError(
+            f"{file}: expected sha256 {promised.get(file.name)}, as {MANIFEST} says, found {found}: the file was "
+            "changed or damaged; copy the bundle again"
+        )
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
