@@ -58,6 +58,7 @@ def main() -> None:
     shared = ["--steps-per-epoch", str(chosen.steps_per_epoch), "--seed", str(chosen.seed), *chosen.options]
     models, bundle = out / "models", out / "models" / _NAME / "1"
     start = ["--model.pretrained", str(chosen.pretrained)] if chosen.pretrained else []
+    start += ["--init", str(chosen.init)] if chosen.init else []
     one = ["--out", str(out / "first"), "--epochs", str(chosen.epochs), "--data.train", str(first), *beside]
     steps.run("train on the first half", "train", *one, *start, *shared)
     export = [str(out / "first"), "--models", str(models), "--precisions", chosen.precisions, "--name", _NAME]
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="labelled frames with scenes marked train and val")
     parser.add_argument("--simulated", type=Path, help="labelled frames without marks, to train on in both halves")
     parser.add_argument("--pretrained", type=Path, help="weights that the first training starts its encoder from")
+    parser.add_argument("--init", type=Path, help="or a run or bundle that it starts from, encoder and head")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything; an unfinished loop goes on")
     parser.add_argument("--epochs", type=int, default=40, help="of the first training (%(default)s)")
     parser.add_argument("--epochs-again", type=int, default=20, help="of the second (%(default)s)")

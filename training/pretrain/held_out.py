@@ -95,8 +95,8 @@ def draw_futures(prior: Prior, clips_u8: Tensor, folder: Path, *, temperature: f
         kept = pixels(prior.decode(exact_codes(prior.vqvae, video)))
     rows = [clips_u8.numpy(), kept, pixels(drawn.video - 0.5)]
     folder.mkdir(parents=True, exist_ok=True)
-    strips(rows).save(folder / "futures.png", optimize=True)
-    save_gif(rows, folder / "futures.gif")
+    strips(rows).quantize(256).save(folder / "futures.png", optimize=True)
+    save_gif(rows, folder / "futures.gif", scale=1)
     return folder / "futures.png"
 
 

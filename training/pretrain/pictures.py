@@ -101,7 +101,7 @@ def strips(kinds: Sequence[np.ndarray]) -> Image.Image:
     return panel([[kind[clip, t] for t in times] for clip in range(len(kinds[0])) for kind in kinds])
 
 
-def save_gif(kinds: Sequence[np.ndarray], file: Path) -> None:
-    """Play all clips at once: clips side by side, kinds [B, T, H, W, 3] beneath each other."""
-    sheets = [panel([list(kind[:, t]) for kind in kinds]) for t in range(kinds[0].shape[1])]
+def save_gif(kinds: Sequence[np.ndarray], file: Path, scale: int = 2) -> None:
+    """Play all clips at once: clips side by side, kinds [B, T, H, W, 3] beneath each other, enlarged `scale` times."""
+    sheets = [panel([list(kind[:, t]) for kind in kinds], scale) for t in range(kinds[0].shape[1])]
     sheets[0].save(file, save_all=True, append_images=sheets[1:], duration=GIF_MS, loop=0)
