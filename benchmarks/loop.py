@@ -55,11 +55,13 @@ def main() -> None:
         halves(frames, first, second, chosen.seed)
     steps = Steps(out / "loop.json")
     beside = [str(chosen.simulated)] if chosen.simulated else []
+    shares = [_shares(files, chosen) for files in (1, 2)]
     shared = ["--steps-per-epoch", str(chosen.steps_per_epoch), "--seed", str(chosen.seed), *chosen.options]
     models, bundle = out / "models", out / "models" / _NAME / "1"
     start = ["--model.pretrained", str(chosen.pretrained)] if chosen.pretrained else []
     start += ["--init", str(chosen.init)] if chosen.init else []
     one = ["--out", str(out / "first"), "--epochs", str(chosen.epochs), "--data.train", str(first), *beside]
+    one += shares[0]
     steps.run("train on the first half", "train", *one, *start, *shared)
     export = [str(out / "first"), "--models", str(models), "--precisions", chosen.precisions, "--name", _NAME]
     steps.run("export as version 1", "export", *export, "--data", str(first))
@@ -70,6 +72,7 @@ def main() -> None:
         camera = Camera(url, frames, chosen.fps)
         again = ["--out", str(out / "second"), "--epochs", str(chosen.epochs_again), "--models", str(models)]
         again += ["--data.train", str(first), str(second), *beside, "--precisions", chosen.precisions]
+        again += shares[1]
         again += ["--url", url, "--promote-if", chosen.promote_if, "--gate-tolerance", str(chosen.tolerance)]
         with camera:
             status = steps.run("retrain", "retrain", *again, *shared, check=False)
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="labelled frames with scenes marked train and val")
     parser.add_argument("--simulated", type=Path, help="labelled frames without marks, to train on in both halves")
+    parser.add_argument("--simulated-share", type=float, default=0.4, help="of the samples (%(default)s)")
     parser.add_argument("--pretrained", type=Path, help="weights that the first training starts its encoder from")
     parser.add_argument("--init", type=Path, help="or a run or bundle that it starts from, encoder and head")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything; an unfinished loop goes on")
@@ -98,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("options", nargs="*", help="further options of `robomask train`, after --")
     return parser
+
+
+def _shares(files: int, chosen: argparse.Namespace) -> list[str]:
+    """What share of the samples each data set has: the labelled files alike, then the simulated one."""
+    if not chosen.simulated:
+        return []
+    real = (1 - chosen.simulated_share) / files
+    return ["--data.shares", *[f"{real:g}"] * files, f"{chosen.simulated_share:g}"]
 
 
 def halves(frames: FrameSet, first: Path, second: Path, seed: int) -> None:

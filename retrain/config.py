@@ -76,4 +76,4 @@ class RetrainConfig(TrainConfig):
 
     def told(self) -> Mapping[str, Any]:
         """What decides which weights come out, as JSON; one folder belongs to one of these."""
-        return self.training().model_dump(mode="json", exclude={"out", "log", "threads"})
+        return self.training().model_dump(mode="json", exclude={"out": True, "log": True, "machine": {"threads"}})
