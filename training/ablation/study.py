@@ -71,7 +71,7 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
                     results.append(_cell(config, parts, Cell(row, fold, seed), frames))
                     bar.update()
     costs = _costs(config, parts)
-    table = summarise(results, costs)
+    table = summarise(results, costs, frames.split == "val")
     write_table(config.out, table, config)
     save_masks(config, frames, results, config.out / "masks.png")
     return table

@@ -16,8 +16,17 @@ if TYPE_CHECKING:
     from training.ablation.config import AblateConfig
 
 
-def summarise(results: Sequence[Mapping[str, Any]], costs: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def summarise(
+    results: Sequence[Mapping[str, Any]], costs: Mapping[str, Mapping[str, float]], marked: np.ndarray
+) -> list[dict[str, Any]]:
     """One entry for each row, in the order in which rows first appear.
+
+    Args:
+        results: Of all cells.
+        costs: Of each row, by name.
+        marked: bool [N], the frames that the data set marks `val`. Over folds they are held out like all others; but
+            these scenes pretraining on clips of the same data has not seen either, if it kept to the marks. `iou_val`
+            is the mean over them, none where there are none.
 
     Over the folds of a seed every image is held out once: `iou` is the mean over seeds of the mean over images,
     `sd_seeds` its spread over seeds (sample standard deviation; none with one seed), `sd_folds` the spread over folds,
@@ -30,6 +39,8 @@ def summarise(results: Sequence[Mapping[str, Any]], costs: Mapping[str, Mapping[
         images = {seed: np.concatenate([c["iou"] for c in cells if c["seed"] == seed]) for seed in seeds}
         folds = {seed: [c["mean"] for c in cells if c["seed"] == seed] for seed in seeds}
         means = [float(images[seed].mean()) for seed in seeds]
+        shown = np.concatenate([c["frames"] for c in cells if c["seed"] == seeds[0]])
+        on_marked = [_mean_marked(images[seed], marked[shown]) for seed in seeds] if marked.any() else []
         row = BY_NAME[name]
         table.append(
             {
@@ -40,6 +51,7 @@ def summarise(results: Sequence[Mapping[str, Any]], costs: Mapping[str, Mapping[
                 "iou": float(np.mean(means)),
                 "sd_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
                 "sd_folds": float(np.mean([np.std(folds[seed], ddof=1) for seed in seeds])),
+                "iou_val": float(np.mean(on_marked)) if on_marked else None,
                 "p5": float(np.mean([np.percentile(images[seed], 5) for seed in seeds])),
                 "seeds": len(seeds),
                 "cells": len(cells),
@@ -50,19 +62,24 @@ def summarise(results: Sequence[Mapping[str, Any]], costs: Mapping[str, Mapping[
     return table
 
 
+def _mean_marked(ious: np.ndarray, marked: np.ndarray) -> float:
+    return float(ious[marked].mean()) if marked.any() else float("nan")
+
+
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     """The table for people.
 
     `table` is what `summarise` gives.
     """
     lines = [
-        "| encoder | decoder | paper | IoU | ± seeds | ± folds | 5th percentile | trained | all | GMAC | ms |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| encoder | decoder | paper | IoU | ± seeds | ± folds | val | 5th percentile | trained | all | GMAC | ms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table:
         paper = "" if row["paper"] is None else f"{row['paper']:g}"
         spread = "" if row["sd_seeds"] is None else f"{row['sd_seeds']:.3f}"
         cells = [row["encoder"], row["decoder"], paper, f"{row['iou']:.3f}", spread, f"{row['sd_folds']:.3f}"]
+        cells.append("" if row["iou_val"] is None else f"{row['iou_val']:.3f}")
         cells.append(f"{row['p5']:.3f}")
         if "mac" in row:
             cells += [f"{row['trained'] / 1e6:.2f} M", f"{row['parameters'] / 1e6:.2f} M"]
@@ -79,7 +96,8 @@ def write_table(out: Path, table: Sequence[Mapping[str, Any]], config: AblateCon
     head = (
         f"Mean over images of the IoU at probability 0.5 on scenes held out: {config.folds} folds of scenes of "
         f"{config.data.name} ({first['images']} images), {first['seeds']} seeds a row. ± seeds: standard deviation "
-        "of that mean over seeds; ± folds: standard deviation over folds. Cost: one frame at a time, float32, CPU."
+        "of that mean over seeds; ± folds: standard deviation over folds; "
+        "val: mean over the frames marked so. Cost: one frame at a time, float32, CPU."
     )
     (out / "table.md").write_text(f"{head}\n\n{markdown(table)}")
     content = {"config": config.model_dump(mode="json"), "rows": list(table)}

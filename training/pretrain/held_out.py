@@ -85,7 +85,7 @@ def nats_per_token(prior: Prior, clips_u8: Tensor) -> Nats:
 
 
 def draw_futures(prior: Prior, clips_u8: Tensor, folder: Path, *, temperature: float, seed: int) -> Path:
-    """Write `futures.png` and `futures.gif`: clips uint8 [B, T, H, W, 3], what their codes keep, a sampled future."""
+    """Write `futures.jpg` and `futures.gif`: clips uint8 [B, T, H, W, 3], what their codes keep, a sampled future."""
     video = normalise_clips(clips_u8)
     n = prior.config.n_cond_frames
     generator = torch.Generator().manual_seed(seed)
@@ -95,9 +95,9 @@ def draw_futures(prior: Prior, clips_u8: Tensor, folder: Path, *, temperature: f
         kept = pixels(prior.decode(exact_codes(prior.vqvae, video)))
     rows = [clips_u8.numpy(), kept, pixels(drawn.video - 0.5)]
     folder.mkdir(parents=True, exist_ok=True)
-    strips(rows).quantize(256).save(folder / "futures.png", optimize=True)
+    strips(rows).save(folder / "futures.jpg", quality=90)
     save_gif(rows, folder / "futures.gif", scale=1)
-    return folder / "futures.png"
+    return folder / "futures.jpg"
 
 
 def main(argv: Sequence[str]) -> int:

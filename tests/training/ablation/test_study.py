@@ -128,9 +128,12 @@ def test_the_constant_mask_is_learnt_from_the_training_scenes_only(toys: FrameSe
 
 def test_the_table_tells_spread_over_seeds_from_spread_over_folds() -> None:
     def cell(seed: int, fold: int, iou: list[float]) -> dict[str, object]:
-        return {"row": "unet", "seed": seed, "fold": fold, "iou": iou, "mean": float(np.mean(iou))}
+        frames = [2] if fold else [0, 1]
+        return {"row": "unet", "seed": seed, "fold": fold, "iou": iou, "mean": float(np.mean(iou)), "frames": frames}
 
-    (row,) = summarise([cell(0, 0, [0.8, 0.8]), cell(0, 1, [0.6]), cell(1, 0, [0.8, 0.8]), cell(1, 1, [0.9])], {})
+    cells = [cell(0, 0, [0.8, 0.8]), cell(0, 1, [0.6]), cell(1, 0, [0.8, 0.8]), cell(1, 1, [0.9])]
+    (row,) = summarise(cells, {}, np.array([False, False, True]))
+    assert row["iou_val"] == pytest.approx((0.6 + 0.9) / 2)
     means = [2.2 / 3, 2.5 / 3]
     assert row["iou"] == pytest.approx(np.mean(means))
     assert row["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
