@@ -27,6 +27,7 @@ from robomask import COMMANDS
 from service.oip.schema import read_schema
 from service.settings import Settings
 from training.commands.pretrain import KINDS
+from training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -307,6 +308,7 @@ def run_config(arguments: list[str]) -> object:
     command, *rest = arguments
     assert command in COMMANDS
     parsers: dict[str, Callable[[list[str]], object]] = {
+        "train": lambda args: CliApp.run(TrainConfig, cli_args=args),
         "retrain": lambda args: CliApp.run(RetrainConfig, cli_args=args),
         "pretrain": lambda args: CliApp.run(KINDS[args[0]].config, cli_args=args[1:]),
     }
