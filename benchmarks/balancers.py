@@ -6,6 +6,7 @@ Neither decides which replicas it may use: it is told, as kube-proxy and ingress
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import shutil
 import socket
@@ -100,11 +101,10 @@ class ServiceLike:
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Pass bytes on until one side ends; then end the other."""
     try:
-        while some := await reader.read(65_536):
-            writer.write(some)
-            await writer.drain()
-    except ConnectionError:
-        pass  # the other direction finds its connection closed
+        with contextlib.suppress(ConnectionError):  # closing tells the other direction
+            while some := await reader.read(65_536):
+                writer.write(some)
+                await writer.drain()
     finally:
         writer.close()
 

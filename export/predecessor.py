@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import httpx
-
 from export.evaluate import EvaluationError, bundle_masks, service_masks
+from service.client.admin import ModelAdmin, serving_in
+from service.client.errors import ClientError
 from service.contract import MANIFEST, Ancestor, BundleInvalid, open_bundle, versions
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def find_predecessor(place: str, name: str) -> Predecessor | None:
         return _of_service(place)
     folder = Path(place)
     if (folder / MANIFEST).is_file():
-        return _of_bundle(open_bundle(folder))
+        return of_bundle(open_bundle(folder))
     if not folder.is_dir():
         raise EvaluationError(
             f"{place}: expected a bundle (with {MANIFEST}), a model repository or an http address to compare with, "
             "found no such folder"
         )
     newest = newest_bundle(folder, name)
-    return None if newest is None else _of_bundle(newest)
+    return None if newest is None else of_bundle(newest)
 
 
 def newest_bundle(repository: Path, name: str) -> Bundle | None:
@@ -76,7 +77,8 @@ def newest_bundle(repository: Path, name: str) -> Bundle | None:
     return None
 
 
-def _of_bundle(bundle: Bundle) -> Predecessor:
+def of_bundle(bundle: Bundle) -> Predecessor:
+    """A bundle that has been opened, as what is in service."""
     manifest = bundle.manifest
     identity = Ancestor(kind="bundle", name=manifest.name, version=manifest.version, sha256=bundle.sha256)
     return Predecessor(
@@ -86,13 +88,13 @@ def _of_bundle(bundle: Bundle) -> Predecessor:
 
 def _of_service(address: str) -> Predecessor:
     try:
-        with httpx.Client(base_url=address, timeout=60) as client:
-            listing = client.get("/models").raise_for_status().json()
-        (serving,) = (version for version in listing["versions"] if version["state"] == "serving")
-        identity = Ancestor(kind="bundle", name=listing["name"], version=serving["version"], sha256=serving["sha256"])
-        precision: Precision = serving["precision"]
-    except httpx.HTTPError as error:
-        raise EvaluationError(f"{address}: expected a running service, got {error!r}: does it run?") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{address}: expected a service with a model in service, got {error!r}") from error
-    return Predecessor(identity, precision, lambda frames: service_masks(address, frames, identity.sha256), None)
+        with ModelAdmin(address) as admin:
+            listing = admin.listing()
+    except ClientError as error:
+        raise EvaluationError(str(error)) from error
+    serving = serving_in(listing)
+    if serving is None:
+        raise EvaluationError(f"{address}: expected a model in service, found none: wait until it is ready")
+    identity = Ancestor(kind="bundle", name=listing["name"], version=serving["version"], sha256=serving["sha256"])
+    masks = functools.partial(service_masks, address, sha256=identity.sha256)
+    return Predecessor(identity, serving["precision"], masks, None)

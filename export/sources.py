@@ -172,9 +172,7 @@ def _nothing_held_out() -> FrameSet:
 
 def _data_sets(run: Run) -> dict[Path, FrameSet]:
     """The run's data sets that still are where they were."""
-    data = run.config.data
-    paths = [*data.train, *([data.val] if data.val else [])]
-    return {path: read_frames(path) for path in paths if path.exists()}
+    return {path: read_frames(path) for path in run.config.data.files if path.exists()}
 
 
 def _ancestors(run: Run) -> tuple[Lineage, ...]:

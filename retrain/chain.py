@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.pack import pack
-from export.predecessor import find_predecessor
+from export.predecessor import of_bundle
 from export.registry import register
 from export.sources import held_out_frames
 from export.succession import Gate, WorseModel, sentence
@@ -154,11 +154,10 @@ def publish_step(config: RetrainConfig, journal: Journal) -> Bundle | None:
 
 
 def _publish(config: RetrainConfig, name: str, before: Bundle | None) -> Bundle:
-    predecessor = None if before is None else find_predecessor(str(before.folder), name)
     gate = None
-    if predecessor is not None:
+    if before is not None:
         data = read_frames(config.gate_data) if config.gate_data else None
-        gate = Gate(predecessor, config.gate_tolerance, data, config.gate_data)
+        gate = Gate(of_bundle(before), config.gate_tolerance, data, config.gate_data)
     run = read_run(config.out)
     return pack(
         config.out,

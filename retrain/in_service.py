@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from export.pack import DEFAULT_NAME
 from export.predecessor import newest_bundle
 from retrain.journal import RetrainError
-from service.client.admin import ModelAdmin
+from service.client.admin import ModelAdmin, serving_in
 from service.contract import MANIFEST, model_names, open_bundle, read_manifest, versions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def in_service(config: RetrainConfig) -> Bundle | None:
         listing = admin.listing()
     if config.name not in {None, listing["name"]}:
         raise RetrainError(f"{config.url}: expected a service of {config.name}, found one of {listing['name']}")
-    serving = next((entry for entry in listing["versions"] if entry["state"] == "serving"), None)
+    serving = serving_in(listing)
     if serving is None:
         raise RetrainError(f"{config.url}: expected a model in service, found none: wait until it is ready")
     folder = config.models / listing["name"] / str(serving["version"])

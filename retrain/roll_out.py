@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tqdm import tqdm
 
 from retrain.journal import RetrainError
 from retrain.service_state import state_of
-from service.client.admin import gate_of
+from service.client.admin import gate_of, serving_in
 from service.client.errors import ServiceRefused, Unavailable, Unreachable
 
 if TYPE_CHECKING:
@@ -78,12 +78,11 @@ def roll_out(
 
 
 def _begin(admin: ModelAdmin, version: int, config: RetrainConfig) -> Listing:
-    if config.rollout in {"activate", "watch"}:
+    if config.rollout == "activate":
         return admin.activate(version)
     gate = gate_of(config.promote_if) if config.promote_if else None
-    return admin.attempt(
-        "shadow" if config.rollout == "shadow" else "canary", version, share=config.share, promote_if=gate
-    )
+    mode: Literal["shadow", "canary"] = "canary" if config.rollout == "canary" else "shadow"
+    return admin.attempt(mode, version, share=config.share, promote_if=gate)
 
 
 def _watch(
@@ -147,9 +146,10 @@ def _check_name(listing: Listing, bundle: Bundle, config: RetrainConfig) -> None
 
 
 def _check_hash(listing: Listing, bundle: Bundle) -> None:
-    serving = next(entry for entry in listing["versions"] if entry["state"] == "serving")
-    if serving["sha256"] != bundle.sha256:
+    serving = serving_in(listing) or {}
+    if serving.get("sha256") != bundle.sha256:
         raise RetrainError(
-            f"expected version {bundle.manifest.version} in service to be {bundle.sha256}, found {serving['sha256']}: "
+            f"expected version {bundle.manifest.version} in service to be {bundle.sha256}, found "
+            f"{serving.get('sha256')}: "
             "the service has other files of that version"
         )

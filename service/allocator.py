@@ -1,4 +1,4 @@
-"""Has the C library keep memory that it will need again for the next frame.
+"""Memory of the C library: kept between frames, given back when a model has gone. Only glibc is told anything.
 
 Codec threads take and give back some megabytes for every large frame. By default glibc returns each of them to the
 system at once, and the next frame pays for them again, page by page: on a virtual machine more than for decoding it.
@@ -6,27 +6,34 @@ system at once, and the next frame pays for them again, page by page: on a virtu
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from typing import Final
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["give_back_memory", "keep_freed_memory"]
 
-_TRIM_THRESHOLD: Final = -1  # names in malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-_MMAP_THRESHOLD: Final = -3
-
-KEPT_BYTES: Final = 64 << 20
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_BYTES: Final = 64 << 20
 """What an arena may hold on to."""
-LARGEST_KEPT_BYTES: Final = 32 << 20
-"""Of one allocation, the most that glibc takes from an arena at all; larger ones come from the system."""
+_LARGEST_BYTES: Final = 32 << 20
+"""The most that glibc can be told to take from an arena; larger allocations come from the system one by one."""
 
 
 def keep_freed_memory() -> bool:
-    """Set both thresholds for this process; says whether there is a glibc that took them."""
-    if not sys.platform.startswith("linux"):
+    """Have this process keep what it frees for what it needs next; says whether there is a glibc that agreed."""
+    if sys.platform != "linux":
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # musl has none
+    except (AttributeError, OSError):  # another C library
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+
+
+def give_back_memory() -> None:
+    """Return to the system what is free now."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)

@@ -7,7 +7,6 @@ one. A thread that waits for a core while it holds that lock would hold up all o
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 import threading
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Aside", "Pace", "at_once", "give_back_memory", "interruptible"]
+__all__ = ["Aside", "Pace", "at_once", "interruptible"]
 
 _T = TypeVar("_T")
 
@@ -84,10 +83,3 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before_s)
-
-
-def give_back_memory() -> None:
-    """Return what has been freed to the system, where the C library keeps it otherwise."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from service.background import give_back_memory
+from service.allocator import give_back_memory
 
 if TYPE_CHECKING:
     from service.models import Lineup, Slot

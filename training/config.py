@@ -44,6 +44,11 @@ class DataConfig(Config):
         default=False, description="control: every pixel's colour drawn from all pixels of its data set, masks kept"
     )
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All data sets: those to learn from, then the one to measure on if it is another."""
+        return self.train if self.val is None else (*self.train, self.val)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.shares and (len(self.shares) != len(self.train) or min(self.shares) <= 0):

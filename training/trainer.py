@@ -39,7 +39,6 @@ from training.start import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
@@ -158,7 +157,7 @@ def _finish(
         "scores": {"val": result._asdict()} if result else {},
         "frames": {"train": len(train), "val": len(sides.val)},
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
-        "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in _data_sets(config.data)],
+        "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files],
         "parent": parent,
         "pretrained": _pretrained_record(config.model),
         "prior": _prior_record(segmenter),
@@ -167,10 +166,6 @@ def _finish(
     }
     write_run(config.out, segmenter, config, record)
     return result
-
-
-def _data_sets(config: DataConfig) -> list[Path]:
-    return [*config.train, *([config.val] if config.val else [])]
 
 
 def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:

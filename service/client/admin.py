@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Listing", "ModelAdmin", "gate_of"]
+__all__ = ["Listing", "ModelAdmin", "gate_of", "serving_in"]
 
 Listing = dict[str, Any]
 """The document of `/models`: `name`, `ready`, `versions`, `trial` and `events`, the newest event first."""
@@ -107,6 +107,15 @@ class ModelAdmin:
                 f"{answer.content[:200]!r}: is the address right?"
             )
         return document
+
+
+def serving_in(listing: Listing) -> Mapping[str, Any] | None:
+    """The entry of the version in service; None as long as none is.
+
+    >>> serving_in({"versions": [{"version": 1, "state": "available"}, {"version": 2, "state": "serving"}]})["version"]
+    2
+    """
+    return next((entry for entry in listing["versions"] if entry["state"] == "serving"), None)
 
 
 def gate_of(text: str) -> dict[str, str]:

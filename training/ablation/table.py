@@ -21,16 +21,15 @@ def summarise(
 ) -> list[dict[str, Any]]:
     """One entry for each row, in the order in which rows first appear.
 
+    Over the folds of a seed every image is held out once: `iou` is the mean over seeds of the mean over images,
+    `sd_seeds` its spread over seeds (sample standard deviation; none with one seed), `sd_folds` the spread over folds,
+    averaged over seeds, which tells how much scenes differ. `iou_val` is the mean over marked images, none without any.
+
     Args:
         results: Of all cells.
         costs: Of each row, by name.
-        marked: bool [N], the frames that the data set marks `val`. Over folds they are held out like all others; but
-            these scenes pretraining on clips of the same data has not seen either, if it kept to the marks. `iou_val`
-            is the mean over them, none where there are none.
-
-    Over the folds of a seed every image is held out once: `iou` is the mean over seeds of the mean over images,
-    `sd_seeds` its spread over seeds (sample standard deviation; none with one seed), `sd_folds` the spread over folds,
-    averaged over seeds, which tells how much scenes differ.
+        marked: bool [N], the frames that the data set marks `val`. Over folds they are held out like all others, but
+            pretraining on clips of the same scenes has not seen them either, if it kept to the marks.
     """
     table = []
     for name in dict.fromkeys(result["row"] for result in results):
@@ -39,8 +38,8 @@ def summarise(
         images = {seed: np.concatenate([c["iou"] for c in cells if c["seed"] == seed]) for seed in seeds}
         folds = {seed: [c["mean"] for c in cells if c["seed"] == seed] for seed in seeds}
         means = [float(images[seed].mean()) for seed in seeds]
-        shown = np.concatenate([c["frames"] for c in cells if c["seed"] == seeds[0]])
-        on_marked = [_mean_marked(images[seed], marked[shown]) for seed in seeds] if marked.any() else []
+        is_marked = {seed: marked[np.concatenate([c["frames"] for c in cells if c["seed"] == seed])] for seed in seeds}
+        on_marked = [float(images[seed][is_marked[seed]].mean()) for seed in seeds] if marked.any() else []
         row = BY_NAME[name]
         table.append(
             {
@@ -60,10 +59,6 @@ def summarise(
             }
         )
     return table
-
-
-def _mean_marked(ious: np.ndarray, marked: np.ndarray) -> float:
-    return float(ious[marked].mean()) if marked.any() else float("nan")
 
 
 def markdown(table: Sequence[Mapping[str, Any]]) -> str:

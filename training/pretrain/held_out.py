@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from pydantic import Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg
-from torch.nn import functional
 
 from training.clips.batches import ClipShape, HeldOutClips
 from training.config import Config
 from training.data.readers import DatasetError
 from training.pretrain.clip_data import open_parts
 from training.pretrain.config import PriorRunConfig
-from training.pretrain.pictures import pixels, save_gif, strips
-from training.pretrain.prior_module import exact_codes
-from training.pretrain.vqvae_module import entropy_nats, normalise_clips
+from training.pretrain.pictures import prior_rows, save_gif, strips
+from training.pretrain.prior_module import code_nats, codes_and_frames
+from training.pretrain.vqvae_module import entropy_nats
 from training.pretrain.weights import WeightsError, read_prior
 from training.run import RECORD
-from training.videogpt.sampling import sample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,14 +67,11 @@ class Nats(NamedTuple):
 @torch.no_grad()
 def nats_per_token(prior: Prior, clips_u8: Tensor) -> Nats:
     """Measure a prior in evaluation mode on clips uint8 [B, T, H, W, 3]."""
-    n, n_codes = prior.config.n_cond_frames, prior.config.vqvae.n_codes
+    n_codes = prior.config.vqvae.n_codes
     grids, counts = [], torch.zeros(n_codes)
     for batch in torch.split(clips_u8, BATCH):
-        video = normalise_clips(batch)
-        codes = exact_codes(prior.vqvae, video)
-        logits = prior(codes, video[:, :, :n] if n else None).logits.float()
-        nats = functional.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none").view(codes.shape)
-        grids.append(nats.mean((2, 3)))  # [B, T']
+        codes, frames = codes_and_frames(prior, batch)
+        grids.append(code_nats(prior, codes, frames).mean((2, 3)))  # [B, T']
         counts += torch.bincount(codes.flatten(), minlength=n_codes)
     mean = torch.cat(grids).mean(0)
     return Nats(
@@ -86,14 +81,7 @@ def nats_per_token(prior: Prior, clips_u8: Tensor) -> Nats:
 
 def draw_futures(prior: Prior, clips_u8: Tensor, folder: Path, *, temperature: float, seed: int) -> Path:
     """Write `futures.jpg` and `futures.gif`: clips uint8 [B, T, H, W, 3], what their codes keep, a sampled future."""
-    video = normalise_clips(clips_u8)
-    n = prior.config.n_cond_frames
-    generator = torch.Generator().manual_seed(seed)
-    frames = video[:, :, :n] if n else None
-    drawn = sample(prior, len(video), frames=frames, temperature=temperature, generator=generator)
-    with torch.no_grad():
-        kept = pixels(prior.decode(exact_codes(prior.vqvae, video)))
-    rows = [clips_u8.numpy(), kept, pixels(drawn.video - 0.5)]
+    rows = prior_rows(prior, clips_u8, temperature=temperature, seed=seed)
     folder.mkdir(parents=True, exist_ok=True)
     strips(rows).save(folder / "futures.jpg", quality=90)
     save_gif(rows, folder / "futures.gif", scale=1)
@@ -111,21 +99,24 @@ def main(argv: Sequence[str]) -> int:
         print(f"held_out: {error}", file=sys.stderr)
         return 1
     shape = ClipShape(prior.config.vqvae.sequence_length, prior.config.vqvae.resolution)
-    shown = []
+    shown: list[Tensor] = []
     print(f"{'data set':20}" + "".join(f"{name:>12}" for name in Nats._fields))
     for part in parts:
-        held_out = HeldOutClips([part], shape, run.data.val_clips)
-        if not len(held_out):
+        clips = _clips(HeldOutClips([part], shape, run.data.val_clips))
+        if not clips:
             continue
-        clips = torch.stack([held_out[i] for i in range(len(held_out))])
-        nats = nats_per_token(prior, clips)
+        nats = nats_per_token(prior, torch.stack(clips))
         figures = "".join(f"{value:12.3f}" for value in nats[1:])
         print(f"{part.source.path.name:20}{nats.clips:12}{figures}")
-        shown.append(clips[torch.linspace(0, len(clips) - 1, min(config.picture_clips, len(clips))).round().long()])
+        shown += _clips(HeldOutClips([part], shape, config.picture_clips))
     if config.pictures is not None:
-        clips = torch.cat(shown)
-        print(draw_futures(prior, clips, config.pictures, temperature=config.temperature, seed=config.seed))
+        clips_u8 = torch.stack(shown)
+        print(draw_futures(prior, clips_u8, config.pictures, temperature=config.temperature, seed=config.seed))
     return 0
+
+
+def _clips(held_out: HeldOutClips) -> list[Tensor]:
+    return [held_out[i] for i in range(len(held_out))]
 
 
 def _run_config(folder: Path) -> PriorRunConfig:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 
 from training.pictures import panel
-from training.pretrain.prior_module import TrainPrior, exact_codes
+from training.pretrain.prior_module import TrainPrior, codes_and_frames
 from training.pretrain.vqvae_module import TrainVQVAE, normalise_clips
 from training.videogpt.sampling import sample
 
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lightning
-    from PIL import Image
     from torch import Tensor
 
     from training.pretrain.clip_data import ClipData
     from training.pretrain.config import LogConfig
+    from training.videogpt.prior import Prior
 
 STRIP_COLUMNS = 8
 GIF_MS = 160
@@ -68,24 +69,20 @@ class ClipPictures(Callback):
 
     def _rows(self, module: lightning.LightningModule, clips_u8: Tensor) -> list[np.ndarray]:
         """Kinds of clips, uint8 [B, T, H, W, 3] each."""
-        video = normalise_clips(clips_u8)
-        rows = [clips_u8.cpu().numpy()]
         if isinstance(module, TrainVQVAE):
-            return [*rows, pixels(module.vqvae(video).recon)]
-        if not isinstance(module, TrainPrior):
-            raise TypeError(f"expected a VQ-VAE or a prior in training, got {type(module).__name__}")
-        prior = module.prior
-        rows.append(pixels(prior.decode(exact_codes(prior.vqvae, video))))
-        n = prior.config.n_cond_frames
-        generator = torch.Generator(video.device).manual_seed(self._seed)
-        drawn = sample(
-            prior,
-            len(video),
-            frames=video[:, :, :n] if n else None,
-            temperature=self._config.temperature,
-            generator=generator,
-        )
-        return [*rows, pixels(drawn.video - 0.5)]
+            return [clips_u8.cpu().numpy(), pixels(module.vqvae(normalise_clips(clips_u8)).recon)]
+        if isinstance(module, TrainPrior):
+            return prior_rows(module.prior, clips_u8, temperature=self._config.temperature, seed=self._seed)
+        raise TypeError(f"expected a VQ-VAE or a prior in training, got {type(module).__name__}")
+
+
+@torch.no_grad()
+def prior_rows(prior: Prior, clips_u8: Tensor, *, temperature: float, seed: int) -> list[np.ndarray]:
+    """Clips, what their codes keep, and futures sampled from their first frames alone: uint8 [B, T, H, W, 3] each."""
+    codes, frames = codes_and_frames(prior, clips_u8)
+    generator = torch.Generator(codes.device).manual_seed(seed)
+    drawn = sample(prior, len(codes), frames=frames, temperature=temperature, generator=generator)
+    return [clips_u8.cpu().numpy(), pixels(prior.decode(codes)), pixels(drawn.video - 0.5)]
 
 
 def pixels(video: Tensor) -> np.ndarray:
@@ -104,4 +101,6 @@ def strips(kinds: Sequence[np.ndarray]) -> Image.Image:
 def save_gif(kinds: Sequence[np.ndarray], file: Path, scale: int = 2) -> None:
     """Play all clips at once: clips side by side, kinds [B, T, H, W, 3] beneath each other, enlarged `scale` times."""
     sheets = [panel([list(kind[:, t]) for kind in kinds], scale) for t in range(kinds[0].shape[1])]
+    # few pixels are of a toy's colour: the palette has to hold what is rare too
+    sheets = [sheet.quantize(256, Image.Quantize.MAXCOVERAGE) for sheet in sheets]
     sheets[0].save(file, save_all=True, append_images=sheets[1:], duration=GIF_MS, loop=0)

@@ -42,23 +42,16 @@ class TrainPrior(lightning.LightningModule):
         self.steps = steps
         self._usage = UsageCount(prior.config.vqvae.n_codes)
 
-    def codes_and_frames(self, clips_u8: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Of clips uint8 [B, T, H, W, 3]: codes int64 [B, T', H', W'], conditioning frames float32 [B, 3, n, H, W]."""
-        video = normalise_clips(clips_u8)
-        n = self.prior.config.n_cond_frames
-        return exact_codes(self.prior.vqvae, video), video[:, :, :n] if n else None
-
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """One batch of clips."""
-        loss: Tensor = self.prior(*self.codes_and_frames(batch)).loss
+        loss: Tensor = self.prior(*codes_and_frames(self.prior, batch)).loss
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Tensor, _: int) -> None:
         """One batch of held-out clips."""
-        codes, frames = self.codes_and_frames(batch)
-        logits = self.prior(codes, frames).logits.float()
-        nats = functional.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none").view(codes.shape)
+        codes, frames = codes_and_frames(self.prior, batch)
+        nats = code_nats(self.prior, codes, frames)
         values = {"val_loss": nats.mean(), "val_first_grid": nats[:, 0].mean(), "val_last_grid": nats[:, -1].mean()}
         self.log_dict(values, batch_size=len(batch), sync_dist=True, prog_bar=True)
         self._usage.add(codes)
@@ -71,6 +64,19 @@ class TrainPrior(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam over everything but the VQ-VAE."""
         return adam(self.prior.parameters(), self.optim, self.steps)
+
+
+def codes_and_frames(prior: Prior, clips_u8: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Of clips uint8 [B, T, H, W, 3]: codes int64 [B, T', H', W'], conditioning frames float32 [B, 3, n, H, W]."""
+    video = normalise_clips(clips_u8)
+    n = prior.config.n_cond_frames
+    return exact_codes(prior.vqvae, video), video[:, :, :n] if n else None
+
+
+def code_nats(prior: Prior, codes: Tensor, frames: Tensor | None) -> Tensor:
+    """What each code of a clip costs the prior, nats: float32 [B, T', H', W'], as `codes`."""
+    logits = prior(codes, frames).logits.float()
+    return functional.cross_entropy(logits.flatten(0, -2), codes.flatten(), reduction="none").view(codes.shape)
 
 
 @torch.no_grad()
