@@ -1,6 +1,6 @@
-"""What a pretrained prior knows of clips it has not seen: nats per token, and sampled futures as pictures.
+"""What a pretrained prior knows of clips it has not seen: nats per token, and what its sampled futures look like.
 
-    python -m training.pretrain.held_out runs/prior --pictures docs/prior
+    python -m training.pretrain.held_out runs/prior --pictures docs/prior --motion-clips 24
 
 Each data set of the run stands on its own line, with the scenes that the run itself held out of it; `--clips` names
 where the data sets lie now, in the run's order, if not where they lay then.
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from training.videogpt.prior import Prior
 
 BATCH = 8
+CHANGE = 60
 
 
 class HeldOutConfig(Config):
@@ -45,6 +47,9 @@ class HeldOutConfig(Config):
     run: CliPositionalArg[Path] = Field(description="finished run folder of `robomask pretrain prior`")
     clips: tuple[Path, ...] = Field((), description="where the run's data sets lie now, in its order")
     pictures: Path | None = Field(None, description="folder for a strip and a GIF of sampled futures")
+    motion_clips: int = Field(
+        0, ge=0, description="held-out clips of each data set of which futures are sampled to see where they move"
+    )
     picture_clips: int = Field(4, gt=0, description="held-out clips in them, of each data set")
     temperature: float = Field(1.0, gt=0, description="of the sampled futures; below 1: likelier codes")
     seed: int = Field(0, ge=0, description="of the sampled futures")
@@ -62,6 +67,23 @@ class Nats(NamedTuple):
     """Entropy of the codes alone: what knowing each code's frequency, and nothing else, comes to."""
     uniform: float
     """ln K."""
+
+
+class Motion(NamedTuple):
+    """Share of the pixels that change in the course of a clip, by more than `CHANGE` grey levels in any channel."""
+
+    upper: float
+    """Of the upper 5/8 of the picture, where BAIR's arm is at work."""
+    lower: float
+    """Of the lowest 5/16, which shows the near wall of the bin and nothing else."""
+
+
+def motion(clips_u8: np.ndarray) -> Motion:
+    """Where clips uint8 [B, T, H, W, 3] move."""
+    spread = clips_u8.max(1).astype(np.int16) - clips_u8.min(1)
+    changes = spread.max(-1) > CHANGE  # [B, H, W]
+    height = changes.shape[1]
+    return Motion(float(changes[:, : height * 5 // 8].mean()), float(changes[:, height * 11 // 16 :].mean()))
 
 
 @torch.no_grad()
@@ -109,6 +131,13 @@ def main(argv: Sequence[str]) -> int:
         figures = "".join(f"{value:12.3f}" for value in nats[1:])
         print(f"{part.source.path.name:20}{nats.clips:12}{figures}")
         shown += _clips(HeldOutClips([part], shape, config.picture_clips))
+    for part in parts if config.motion_clips else ():
+        clips = _clips(HeldOutClips([part], shape, config.motion_clips))
+        if clips:
+            rows = prior_rows(prior, torch.stack(clips), temperature=config.temperature, seed=config.seed)
+            for kind, row in zip(("real", "codes", "sampled"), rows, strict=True):
+                moved = motion(row)
+                print(f"{part.source.path.name:20}{kind:>12}  moves: upper {moved.upper:.3f}, lower {moved.lower:.3f}")
     if config.pictures is not None:
         clips_u8 = torch.stack(shown)
         print(draw_futures(prior, clips_u8, config.pictures, temperature=config.temperature, seed=config.seed))

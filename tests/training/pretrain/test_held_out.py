@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from training.pretrain.config import PriorRunConfig
-from training.pretrain.held_out import main, nats_per_token
+from training.pretrain.held_out import main, motion, nats_per_token
 from training.pretrain.trainer import pretrain_prior
 from training.pretrain.weights import read_prior
 
@@ -45,6 +46,16 @@ def test_the_figure_is_that_of_the_run_itself(
     column = history[0].split(",").index("val_loss")
     best = min(float(row.split(",")[column]) for row in history[1:])
     assert printed == pytest.approx(best, abs=2e-3)
+
+
+def test_motion_is_told_from_what_stays(run: PriorRunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = np.full((1, 8, 16, 16, 3), 100, np.uint8)
+    clip[0, 3, :5] = 200
+    assert motion(clip) == (0.5, 0.0)
+    assert motion(clip[:, :, ::-1]) == (0.0, 1.0)
+    assert main([str(run.out), "--motion-clips", "1"]) == 0
+    kinds = [line.split()[1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert kinds == ["real", "codes", "sampled"]
 
 
 def test_an_untrained_prior_needs_ln_k_nats(run: PriorRunConfig) -> None:
