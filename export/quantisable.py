@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export.graph import Served
-from training.heads import AttentionConvHead
+from training.heads import AttentionConvHead, AttentionSkipsHead
 from training.segmenter import normalise
 
 if TYPE_CHECKING:
-    from training.heads import LatentAttention
+    from training.heads import ConvDecoder, LatentAttention, SkipLevel
     from training.segmenter import Segmenter
+    from training.videogpt.resnet import Levels
 
 
 class QuantisableGraph(nn.Module):
@@ -30,18 +31,57 @@ class QuantisableGraph(nn.Module):
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         head = segmenter.head
-        if not isinstance(head, AttentionConvHead):
-            raise TypeError(f"expected the head AttentionConvHead, got {type(head).__name__}")
+        if not isinstance(head, (AttentionConvHead, AttentionSkipsHead)):
+            raise TypeError(f"expected the head AttentionConvHead or AttentionSkipsHead, got {type(head).__name__}")
         self.encoder = segmenter.encoder
         self.attention = PlainAttention(head.attention)
-        forms = {nn.ConvTranspose2d: SubPixelConv, nn.Conv2d: PlaneConv}
-        self.decoder = nn.Sequential(*(forms[type(x)](x) for x in head.decoder.layers if type(x) in forms))
+        self.decoder = PlainDecoder(head.decoder) if isinstance(head, AttentionConvHead) else PlainSkips(head)
 
     def forward(self, frames: Tensor) -> Served:
         """Frames uint8 [N, 64, 64, 3], RGB."""
-        latents: Tensor = self.encoder(normalise(frames))
-        logits: Tensor = self.decoder(self.attention(latents).movedim(-1, 1))
-        return Served(torch.sigmoid(logits), latents)
+        levels: Levels = self.encoder.levels(normalise(frames))  # type: ignore[operator] # a frame encoder
+        logits: Tensor = self.decoder(self.attention(levels.latents).movedim(-1, 1), levels)
+        return Served(torch.sigmoid(logits), levels.latents)
+
+
+class PlainDecoder(nn.Module):
+    """The decoder without skips."""
+
+    def __init__(self, decoder: ConvDecoder) -> None:
+        super().__init__()
+        forms = {nn.ConvTranspose2d: SubPixelConv, nn.Conv2d: PlaneConv}
+        self.layers = nn.Sequential(*(forms[type(x)](x) for x in decoder.layers if type(x) in forms))
+
+    def forward(self, x: Tensor, _: Levels) -> Tensor:
+        """[B, C, 16, 16] -> logits [B, 64, 64]."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+class PlainSkips(nn.Module):
+    """The decoder with skips."""
+
+    def __init__(self, head: AttentionSkipsHead) -> None:
+        super().__init__()
+        self.middle, self.fine = PlainSkipLevel(head.middle), PlainSkipLevel(head.fine)
+        self.out = PlaneConv(head.out)
+
+    def forward(self, x: Tensor, levels: Levels) -> Tensor:
+        """[B, C, 16, 16] and the encoder's levels -> logits [B, 64, 64]."""
+        logits: Tensor = self.out(self.fine(self.middle(x, levels.middle), levels.fine))
+        return logits
+
+
+class PlainSkipLevel(nn.Module):
+    """One doubling of the decoder with skips."""
+
+    def __init__(self, level: SkipLevel) -> None:
+        super().__init__()
+        self.enlarge, self.lateral, self.mix = SubPixelConv(level.enlarge), level.lateral, level.mix
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """[B, C_in, H, W] and [B, C_skip, 2H, 2W] -> [B, C_out, 2H, 2W]."""
+        return torch.relu(self.mix(self.enlarge(x) + self.lateral(skip)))
 
 
 class PlainAttention(nn.Module):

@@ -23,7 +23,7 @@ from service.contract import Ancestor
 from training.config import TrainConfig
 from training.data.readers import read_frames
 from training.run import RECORD, read_run
-from training.start import bundle_layers
+from training.start import bundle_network
 from training.trainer import train
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ def train_step(config: RetrainConfig, journal: Journal) -> None:
 
 
 def started_from(config: TrainConfig, start: str | None) -> TrainConfig:
-    """The training with its start, of whose encoder it takes the size."""
+    """The training with its start, whose network it takes over."""
     if start is None:
         return config
     settings = config.model_dump()
-    settings["model"] |= {"init": start, "layers": bundle_layers(Path(start))}
+    settings["model"] |= {"init": start, **bundle_network(Path(start))._asdict()}
     return TrainConfig.model_validate(settings)
 
 

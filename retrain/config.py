@@ -59,10 +59,10 @@ class RetrainConfig(TrainConfig):
 
     @model_validator(mode="after")
     def _can_be_published(self) -> Self:
-        if (self.model.encoder, self.model.head) != ("frame-encoder", "attention-conv"):
+        if self.model.encoder != "frame-encoder" or self.model.head not in {"attention-conv", "attention-skips"}:
             raise ValueError(
-                "expected the encoder frame-encoder and the head attention-conv, which a bundle holds, got "
-                f"{self.model.encoder} and {self.model.head}"
+                "expected the encoder frame-encoder and the head attention-conv or attention-skips, which a bundle "
+                f"can hold, got {self.model.encoder} and {self.model.head}"
             )
         if self.data.split == "all" and self.gate_data is None:
             raise ValueError("expected scenes held out to compare on, or gate_data; got data.split all")

@@ -80,7 +80,7 @@ class AugmentConfig(Config):
 
 
 EncoderName = Literal["frame-encoder", "transformer", "none"]
-HeadName = Literal["linear", "conv", "heavy-conv", "fc-conv", "attention-conv", "unet"]
+HeadName = Literal["linear", "conv", "heavy-conv", "fc-conv", "attention-conv", "attention-skips", "unet"]
 LatentsName = Literal["expected", "hidden", "sampled"]
 
 
@@ -96,7 +96,8 @@ class ModelConfig(Config):
         "attention-conv",
         description="linear: a probe; conv: fully connected, then two small convolutions; heavy-conv: fully connected, "
         "then a U-Net; fc-conv: fully connected, then the decoder of attention-conv; attention-conv: 8-head "
-        "self-attention, then the decoder; unet: the baseline, for encoder none",
+        "self-attention, then the decoder; attention-skips: the same with a decoder that also sees the frame encoder's "
+        "finer levels; unet: the baseline, for encoder none",
     )
     frozen: bool = Field(default=False, description="leave the encoder's weights as they are")
     latents: LatentsName = Field(
@@ -123,6 +124,8 @@ class ModelConfig(Config):
     def _fits_together(self) -> Self:
         if self.init and self.pretrained:
             raise ValueError("expected either init, which has an encoder of its own, or pretrained; got both")
+        if self.head == "attention-skips" and self.encoder != "frame-encoder":
+            raise ValueError(f"expected encoder frame-encoder for head attention-skips, got encoder {self.encoder}")
         if (self.encoder == "none") != (self.head == "unet"):
             raise ValueError(
                 f"expected encoder none and head unet together, got encoder {self.encoder} and head {self.head}"

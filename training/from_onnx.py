@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import torch
@@ -9,6 +11,9 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from training.segmenter import Segmenter, build_segmenter
+
+if TYPE_CHECKING:
+    from training.config import HeadName
 
 PREFIX = "segmenter."
 """Where the exporter has the network's parameters; `.half` follows the name of those stored as float16."""
@@ -30,7 +35,7 @@ def segmenter_from_onnx(model: bytes) -> Segmenter:
     stored = {tensor.name.removesuffix(".half"): numpy_helper.to_array(tensor) for tensor in graph.initializer}
     named = {name.removeprefix(PREFIX): values for name, values in stored.items() if name.startswith(PREFIX)}
     unnamed = [values for name, values in stored.items() if not name.startswith(PREFIX)]
-    segmenter = build_segmenter(_layers(set(named)))
+    segmenter = build_segmenter(_layers(set(named)), head=_head(set(named)))
     state = {}
     for name, parameter in segmenter.state_dict().items():
         values = named[name] if name in named else _transposed(unnamed, tuple(parameter.shape), name)
@@ -46,6 +51,10 @@ def _layers(names: set[str]) -> tuple[int, ...]:
         for group in (1, 2, 3, 4)
     }
     return tuple(1 + len(found) for found in blocks.values())
+
+
+def _head(names: set[str]) -> HeadName:
+    return "attention-skips" if any(name.startswith("head.fine.") for name in names) else "attention-conv"
 
 
 def _transposed(unnamed: list[np.ndarray], shape: tuple[int, ...], name: str) -> np.ndarray:

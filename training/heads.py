@@ -1,6 +1,7 @@
 """Heads that turn latents into a mask; Maier and Mohankumar, "Video Prediction Models as General Visual Encoders".
 
-Every head takes latents [B, H, W, D], channel last, and gives logits [B, 64, 64] with no ReLU after them. Where the
+Every head takes latents [B, H, W, D], channel last, and gives logits [B, 64, 64] with no ReLU after them; one also
+takes what the frame encoder had at finer resolutions. Where the
 latents are vectors, fully connected layers work on one position at a time, with weights that all positions share.
 Where they are the numbers of codes, one for each position and time step, they see the whole grid, as the paper's did.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from training.unet import StridedUNet, UNet
@@ -20,6 +22,7 @@ from training.videogpt.resnet import LATENT_DIM
 
 if TYPE_CHECKING:
     from training.config import HeadName
+    from training.videogpt.resnet import Levels
 
 SIZE = 64
 """Height and width of a mask."""
@@ -176,6 +179,48 @@ class AttentionConvHead(nn.Module):
         return logits
 
 
+class SkipLevel(nn.Module):
+    """Doubles the resolution and adds what the encoder had there: [B, C_in, H, W] -> [B, C_out, 2H, 2W], rectified.
+
+    Args:
+        c_in: Channels from below.
+        c_skip: Channels of the encoder's group at the doubled resolution.
+        c_out: Channels given on.
+    """
+
+    def __init__(self, c_in: int, c_skip: int, c_out: int) -> None:
+        super().__init__()
+        self.enlarge = nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1)
+        self.lateral = nn.Conv2d(c_skip, c_out, 1)
+        self.mix = nn.Conv2d(c_out, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """`x` [B, C_in, H, W] from below and `skip` [B, C_skip, 2H, 2W] from the encoder."""
+        mixed: Tensor = self.mix(torch.relu(self.enlarge(x)) + self.lateral(skip))
+        return torch.relu(mixed)
+
+
+class AttentionSkipsHead(nn.Module):
+    """The paper's best head, with skips: its decoder also sees the frame encoder at 32x32 and 64x64.
+
+    A latent covers 4x4 pixels; where exactly a finger ends inside them, the encoder's first groups know best. Sums and
+    not stacks, as in Lin et al. 2017, "Feature Pyramid Networks for Object Detection": cheaper, and the same kernels.
+    """
+
+    def __init__(self, dim: int = LATENT_DIM, heads: int = 8) -> None:
+        super().__init__()
+        self.attention = LatentAttention(dim, heads)
+        self.middle = SkipLevel(dim, 128, 96)
+        self.fine = SkipLevel(96, 64, 48)
+        self.out = nn.Conv2d(48, 1, 3, padding=1)
+
+    def forward(self, levels: Levels) -> Tensor:
+        """What the frame encoder made of B frames of 64x64 -> logits [B, 64, 64]."""
+        x = self.attention(levels.latents).movedim(-1, 1)
+        logits: Tensor = self.out(self.fine(self.middle(x, levels.middle), levels.fine))
+        return logits[:, 0]
+
+
 def build_head(name: HeadName, grid: LatentGrid, *, width: int = 24) -> nn.Module:
     """A new head for an encoder's latents; `width` is the U-Net's.
 
@@ -191,5 +236,9 @@ def build_head(name: HeadName, grid: LatentGrid, *, width: int = 24) -> nn.Modul
             raise ValueError("attention wants features at each position: expected latents expected or hidden")
         heads = next(n for n in range(8, 0, -1) if grid.dim % n == 0)
         return AttentionConvHead(grid.dim, heads, grid.height)
+    if name == "attention-skips":
+        if grid.dim != LATENT_DIM or grid.height != 16:
+            raise ValueError(f"attention-skips reads inside the frame encoder: expected its grid, got {grid}")
+        return AttentionSkipsHead()
     kinds = {"linear": LinearProbe, "conv": LightConvHead, "heavy-conv": HeavyConvHead, "fc-conv": FcConvHead}
     return kinds[name](grid)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor, nn
 
 from training.encoders import Pixels, PriorEncoder
-from training.heads import LatentGrid, build_head
+from training.heads import AttentionSkipsHead, LatentGrid, build_head
 from training.videogpt.configuration import frame_encoder_shape
-from training.videogpt.resnet import LATENT_DIM, LAYERS, CollapsedFrameEncoder, FrameEncoder, collapse
+from training.videogpt.resnet import LATENT_DIM, LAYERS, CollapsedFrameEncoder, FrameEncoder, Levels, collapse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Segmenter(nn.Module):
 
     Args:
         encoder: Frames [B, 3, 64, 64] in [-0.5, 0.5] to latents, channel last.
-        head: Latents to logits [B, 64, 64].
+        head: Latents to logits [B, 64, 64]; one with skips takes the frame encoder's `Levels`.
         frozen: Whether the encoder stays as it is while the head trains.
     """
 
@@ -57,7 +57,11 @@ class Segmenter(nn.Module):
 
     def forward(self, frames: Tensor) -> Segmentation:
         """Segment a batch of frames."""
-        latents: Tensor = self.encoder(normalise(frames))
+        pixels = normalise(frames)
+        if isinstance(self.head, AttentionSkipsHead):
+            levels: Levels = self.encoder.levels(pixels)  # type: ignore[operator] # `build_segmenter` pairs the two
+            return Segmentation(self.head(levels), levels.latents)
+        latents: Tensor = self.encoder(pixels)
         return Segmentation(self.head(latents), latents)
 
 
@@ -70,8 +74,12 @@ class _OneFrameClip(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, H/4, W/4, dim]."""
-        latents: Tensor = self.encoder(x[:, :, None])
-        return latents[:, 0]
+        return self.levels(x).latents
+
+    def levels(self, x: Tensor) -> Levels:
+        """[B, 3, H, W] -> its levels as those of the collapsed form."""
+        fine, middle, latents = self.encoder.levels(x[:, :, None])
+        return Levels(fine[:, :, 0], middle[:, :, 0], latents[:, 0])
 
 
 def build_segmenter(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from training.from_onnx import segmenter_from_onnx
+from training.heads import AttentionSkipsHead
 from training.pretrain.weights import read_frame_encoder, read_prior
 from training.run import RECORD, WEIGHTS, RunError, load_segmenter, segmenter_of
 from training.segmenter import take_pretrained
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from training.config import ModelConfig
+    from training.config import HeadName, ModelConfig
     from training.segmenter import Segmenter
 
 MANIFEST = "manifest.json"
@@ -83,13 +84,31 @@ def read_start(folder: Path, model: ModelConfig) -> Start:
     )
 
 
-def bundle_layers(folder: Path) -> tuple[int, ...]:
-    """Residual blocks in the groups of a bundle's encoder, which `model.layers` has to say too.
+class Network(NamedTuple):
+    """What `ModelConfig` has to say of a network for a bundle's weights to fit it.
+
+    Attributes:
+        layers: Residual blocks in the groups of the encoder.
+        head: Its head.
+    """
+
+    layers: tuple[int, ...]
+    head: HeadName
+
+
+def bundle_network(folder: Path) -> Network:
+    """The network that a bundle holds.
 
     Raises:
         RunError: No bundle that could be read.
     """
-    return layers_of(_read_bundle(folder)[0])
+    return network_of(_read_bundle(folder)[0])
+
+
+def network_of(segmenter: Segmenter) -> Network:
+    """The network of a segmenter that was read from a bundle."""
+    head: HeadName = "attention-skips" if isinstance(segmenter.head, AttentionSkipsHead) else "attention-conv"
+    return Network(layers_of(segmenter), head)
 
 
 def layers_of(segmenter: Segmenter) -> tuple[int, ...]:
@@ -100,12 +119,12 @@ def layers_of(segmenter: Segmenter) -> tuple[int, ...]:
 
 def _from_bundle(folder: Path, model: ModelConfig) -> Start:
     found, parent = _read_bundle(folder)
-    if (model.encoder, model.head) != ("frame-encoder", "attention-conv"):
+    layers, head = network_of(found)
+    if (model.encoder, model.head) != ("frame-encoder", head):
         raise RunError(
-            f"{folder}: a bundle holds the encoder frame-encoder and the head attention-conv, expected to start "
-            f"encoder {model.encoder} and head {model.head} from it: leave --model.encoder and --model.head out"
+            f"{folder}: this bundle holds the encoder frame-encoder and the head {head}, expected to start encoder "
+            f"{model.encoder} and head {model.head} from it: set --model.head {head} and leave --model.encoder out"
         )
-    layers = layers_of(found)
     if layers != model.layers:
         raise RunError(
             f"{folder}: expected an encoder of {list(model.layers)} blocks, found {list(layers)}: "

@@ -92,7 +92,10 @@ def test_a_convolution_to_one_channel_and_its_sum_of_planes_agree() -> None:
         PlaneConv(torch.nn.Conv2d(5, 2, 3, padding=1))
 
 
-def test_the_network_rewritten_for_8_bits_is_the_same_network(segmenter: Segmenter, frames: np.ndarray) -> None:
+@pytest.mark.parametrize("head", ["attention-conv", "attention-skips"])
+def test_the_network_rewritten_for_8_bits_is_the_same_network(frames: np.ndarray, head: str) -> None:
+    torch.manual_seed(0)
+    segmenter = build_segmenter((1, 1, 1, 1), head=head).eval()
     batch = torch.from_numpy(frames[:3])
     with torch.inference_mode():
         plain, rewritten = ServingGraph(segmenter)(batch), QuantisableGraph(segmenter).eval()(batch)

@@ -17,19 +17,21 @@ from training.finetune import loss_of, make_optimizer
 from training.heads import LatentGrid, build_head
 from training.pretrain.weights import write_prior
 from training.run import load_segmenter, write_run
-from training.segmenter import build_segmenter
+from training.segmenter import build_segmenter, published_form
 from training.start import start_of
 
 ODD = [
     {"encoder": "none"},
     {"head": "unet"},
     {"encoder": "transformer"},
+    {"encoder": "transformer", "head": "attention-skips", "pretrained": "runs/prior"},
     {"encoder": "none", "head": "unet", "frozen": True},
 ]
 GRIDS = [LatentGrid(16, 16, 240), LatentGrid(32, 32, 4, 4, codes=True), LatentGrid(32, 32, 8, 4)]
 HEADS = ("linear", "conv", "heavy-conv", "fc-conv", "attention-conv")
 PAIRS = [
     ("none", "unet", "expected"),
+    ("frame-encoder", "attention-skips", "expected"),
     *[("frame-encoder", head, "expected") for head in HEADS],
     *[("transformer", head, latents) for head, latents in itertools.product(HEADS, ("expected", "hidden"))],
     *[("transformer", head, "sampled") for head in ("linear", "conv", "heavy-conv")],
@@ -126,6 +128,19 @@ def test_another_draw_gives_other_codes_of_the_same_range(frames: Tensor) -> Non
 def test_attention_over_the_numbers_of_codes_is_refused() -> None:
     with pytest.raises(ValueError, match="expected or hidden"):
         small_segmenter("transformer", "attention-conv", "sampled")
+
+
+def test_skips_read_the_same_in_either_form_of_the_encoder(frames: Tensor) -> None:
+    segmenter = small_segmenter("frame-encoder", "attention-skips").eval()
+    with torch.inference_mode():
+        collapsed, published = segmenter(frames), published_form(segmenter)(frames)
+    torch.testing.assert_close(published.logits, collapsed.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(published.latents, collapsed.latents, atol=1e-5, rtol=0)
+
+
+def test_skips_are_refused_on_latents_that_are_not_the_frame_encoders() -> None:
+    with pytest.raises(ValueError, match="reads inside the frame encoder"):
+        build_head("attention-skips", LatentGrid(32, 32, 8, 4))
 
 
 def test_the_names_in_a_trained_model_of_the_first_kind_are_unchanged() -> None:

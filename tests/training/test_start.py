@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.pack import pack
 from training.commands.train import main
 from training.config import ModelConfig
 from training.data.frames import FrameSet
 from training.run import RunError, load_segmenter, read_run
-from training.start import bundle_layers, read_start, start_of
+from training.start import bundle_network, read_start, start_of
 from training.trainer import predict
 
 SMALL = ModelConfig(layers=(1, 1, 1, 1))
@@ -25,7 +26,20 @@ def test_a_bundle_gives_back_the_network_that_it_was_made_of(toy_bundle: Path, t
     np.testing.assert_allclose(predict(start.segmenter, toys.frames[:2]), expected, atol=5e-3)
     sha256 = hashlib.sha256((toy_bundle / "manifest.json").read_bytes()).hexdigest()
     assert start.parent == {"kind": "bundle", "name": "toy", "version": 1, "sha256": sha256}
-    assert bundle_layers(toy_bundle) == (1, 1, 1, 1)
+    assert bundle_network(toy_bundle) == ((1, 1, 1, 1), "attention-conv")
+
+
+def test_a_bundle_with_skips_gives_them_back(toy_file: Path, toys: FrameSet, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    data = ["--out", str(run), "--data.train", str(toy_file), "--precision", "32-true"]
+    assert main([*data, "--model.head", "attention-skips", *TINY]) == 0
+    bundle = pack(run, tmp_path / "models", name="skips", precisions=["fp32"]).folder
+    assert bundle_network(bundle) == ((1, 1, 1, 1), "attention-skips")
+    with pytest.raises(RunError, match=r"--model\.head attention-skips"):
+        read_start(bundle, SMALL)
+    start = read_start(bundle, SMALL.model_copy(update={"head": "attention-skips"}))
+    expected = predict(load_segmenter(run), toys.frames[:2])
+    np.testing.assert_allclose(predict(start.segmenter, toys.frames[:2]), expected, atol=5e-3)
 
 
 @pytest.mark.parametrize("kind", ["bundle", "run"])

@@ -13,7 +13,7 @@ The same tree of modules is built in two forms with the same parameter names:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +132,20 @@ def group_strides(stride: Sequence[int]) -> list[tuple[int, ...]]:
     ]
 
 
+class Levels(NamedTuple):
+    """What the encoder makes of a frame at each of its resolutions, all >= 0.
+
+    Attributes:
+        fine: [B, 64 * width_multiplier, ..., H, W], after the first group.
+        middle: [B, 128 * width_multiplier, ..., H/2, W/2], after the second.
+        latents: [B, ..., H/4, W/4, dim], the output, channel last.
+    """
+
+    fine: Tensor
+    middle: Tensor
+    latents: Tensor
+
+
 class _ResNet(nn.Module):
     """The tree of modules that both forms share; `conv` decides over how many axes it works."""
 
@@ -156,10 +170,14 @@ class _ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, 3, ...] -> [B, ..., dim], channel last."""
-        x = self.stem(x)
-        for group in (self.group1, self.group2, self.group3, self.group4):
-            x = group(x)
-        return x.movedim(1, -1)
+        return self.levels(x).latents
+
+    def levels(self, x: Tensor) -> Levels:
+        """[B, 3, ...] -> the output and what it was made of."""
+        fine: Tensor = self.group1(self.stem(x))
+        middle: Tensor = self.group2(fine)
+        latents: Tensor = self.group4(self.group3(middle))
+        return Levels(fine, middle, latents.movedim(1, -1))
 
 
 class FrameEncoder(_ResNet):
