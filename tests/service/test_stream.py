@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +222,9 @@ def test_a_client_that_sends_more_than_it_has_credits_for_is_told_and_hung_up_on
     with streaming(service) as socket:
         told(socket)
         large = png(np.zeros((3000, 3000, 3), np.uint8))
-        for _ in range(12):
-            socket.send(large)
+        with suppress(ConnectionClosed):  # it may hang up before all are sent
+            for _ in range(12):
+                socket.send(large)
         messages = []
         while not messages or messages[-1]["seq"] is not None:
             messages.append(told(socket))
