@@ -62,6 +62,10 @@ ROWS = (
         frozen=False,
     ),
     Row("unet", ("none", "U-Net"), "none", "unet", 0.83, frozen=False),
+    Row(
+        "skips-finetuned", ("3D ResNet, unfrozen", "attention + conv with skips"), "frame-encoder", "attention-skips",
+        frozen=False,
+    ),
     Row("sampled-linear", ("transformer, sampled codes", "linear"), "transformer", "linear", latents="sampled"),
     Row("sampled-conv", ("transformer, sampled codes", "linear + conv"), "transformer", "conv", latents="sampled"),
     Row(
