@@ -207,7 +207,9 @@ def _free_port() -> int:
 
 def main() -> int:
     """Run from the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--restarts", type=int, default=3, help="of each replica (default: 3)")
     parser.add_argument("--clients", type=int, default=16, help="at one time (default: 16)")
     parser.add_argument("--balancer", choices=["service", "haproxy"], default="service")
