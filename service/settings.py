@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         256, description="Most frames that wait for the model: a bound on memory, whatever the bound on time says."
     )
     queue_limit_ms: Annotated[int, Field(ge=1, le=3_600_000)] = Field(
-        2000, description="Longest expected wait for the model in ms; beyond it requests are refused with 503."
+        5000, description="Longest expected wait for the model in ms; beyond it requests are refused with 503."
     )
     stream_credits: Annotated[int, Field(ge=2, le=64)] = Field(
         4, description="Frames that a client of /stream may have in flight."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -60,6 +61,7 @@ def _serve(settings: Settings) -> int:
         **server_options(settings),
     )
     server = Server(config, models)
+    gc.freeze()  # what is alive now lives to the end; looking through it again and again would be pauses for nothing
     # Having stopped in good order, uvicorn raises the signal once more; the exit status is to say 0 all the same.
     signal.signal(signal.SIGTERM, lambda *_: None)
     if hasattr(signal, "SIGHUP") and not sys.stderr.isatty():
