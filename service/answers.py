@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.geometry import restore, restore_mask, visible_cells
-from service.masks import area_ratio, confidence, decide, describe, least, to_png
+from service.masks import area_ratio, confidence, decide, describe, least
+from service.png import write_grey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,7 +230,7 @@ def write(form: Form, result: Result) -> Answer:
         return _write_json(result, sure)
     if form == "image/png":
         mask = result.mask(0)
-        return Answer(to_png(mask), [area_ratio(mask)], sure)
+        return Answer(write_grey(mask), [area_ratio(mask)], sure)
     if form == "application/x-npy":
         return _write_npy(result, sure)
     return _write_npz(result, sure)

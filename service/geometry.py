@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from service.contract import FRAME_SIZE
+from service.enlarge import enlarged_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,12 +153,33 @@ def restore_mask(
     top, bottom = _pixels(down, (window.top, window.height), (seen.top, seen.height))
     part = Window(left, top, right - left, bottom - top)
     box = window.cells(part)
-    if columns_first:
-        inside = _resample(probability, part.width, part.height, box)
-    else:
-        inside = _resample(probability.T, part.height, part.width, (box[1], box[0], box[3], box[2])).T
-    np.greater_equal(inside, threshold, out=mask[top:bottom, left:right].view(np.bool_))
+    inside = mask[top:bottom, left:right]
+    inside[...] = _decided(probability, threshold, part, box, columns_first=columns_first)
     return mask
+
+
+def _decided(
+    probability: NDArray[np.float32],
+    threshold: float,
+    part: Window,
+    box: tuple[float, float, float, float],
+    *,
+    columns_first: bool,
+) -> NDArray[np.uint8] | NDArray[np.bool_]:
+    """The part of a frame that shows the cells within `box`, resampled and decided: [height,width]."""
+    left, top, right, bottom = box
+    swapped = (top, left, bottom, right)
+    if part.width >= right - left and part.height >= bottom - top:
+        mask = (
+            enlarged_mask(probability.T, threshold, part.height, part.width, swapped)
+            if columns_first
+            else enlarged_mask(probability, threshold, part.width, part.height, box)
+        )
+        if mask is not None:
+            return mask.T if columns_first else mask
+    if columns_first:
+        return _resample(probability, part.width, part.height, box) >= threshold
+    return (_resample(probability.T, part.height, part.width, swapped) >= threshold).T
 
 
 def _pixels(cells: tuple[int, int], window: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 import numpy as np
 from pycocotools import mask as coco
 
-from service.png import write_grey
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MaskFacts", "RunLengths", "area_ratio", "confidence", "decide", "describe", "least", "to_png"]
+__all__ = ["MaskFacts", "RunLengths", "area_ratio", "confidence", "decide", "describe", "least"]
 
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 
@@ -87,8 +85,3 @@ def describe(mask: NDArray[np.uint8]) -> MaskFacts:
 def area_ratio(mask: NDArray[np.uint8]) -> float:
     """Which share of a mask [H,W] of 0 and 1 is robot."""
     return int(np.count_nonzero(mask.view(np.bool_))) / mask.size
-
-
-def to_png(mask: NDArray[np.uint8]) -> bytes:
-    """A mask [H,W] of 0 and 1 as an 8-bit grey PNG of 0 and 255; quickest if it is row-major."""
-    return write_grey(mask)

