@@ -90,6 +90,7 @@ def create_models(settings: Settings) -> Models:
         intra_op_threads=settings.intra_op_threads,
         max_batch=settings.max_batch,
         gpu=settings.gpu(),
+        alone_threads=settings.alone_threads,
     )
     repository = open_repository(settings.models, settings.cache)
     return Models(repository, settings.model, settings.version, opener)

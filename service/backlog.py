@@ -190,9 +190,8 @@ class Backlog:
                 self._changed.notify(min(most, len(self._jobs)))
 
     def take(self, worker: int) -> Taken:
-        """Wait for work, then take a turn's worth of it."""
+        """Wait for work, then take a turn's worth of it; the worker says `done` after that."""
         with self._changed:
-            self._busy_until_s.pop(worker, None)
             while not self._jobs:
                 if self._closed:
                     return Taken([], [])
@@ -205,6 +204,11 @@ class Backlog:
                 expected = taken.jobs[0].run_time.expect_s(sum(len(job.frames) for job in taken.jobs))
                 self._busy_until_s[worker] = now_s + expected
             return taken
+
+    def done(self, worker: int) -> None:
+        """A worker has done what it has taken."""
+        with self._changed:
+            self._busy_until_s.pop(worker, None)
 
     def take_alone(self, most_s: float) -> Job | None:
         """Take the only job there is, if no worker is at work and it takes no longer than this."""
@@ -230,6 +234,11 @@ class Backlog:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and no worker is at work."""
+        return not self._jobs and not self._busy_until_s
 
     @property
     def is_over(self) -> bool:

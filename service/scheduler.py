@@ -33,6 +33,10 @@ __all__ = ["Done", "Model", "Outcome", "Scheduler"]
 
 _QUICK_S: Final = 0.001
 """A run that is quicker than this may hold up the event loop."""
+_SLOW_S: Final = 0.004
+"""From here on a run gains more from several threads than they cost."""
+_ALONE_AFTER_S: Final = 1.0
+"""For so long no frame has found another one at work or waiting: they come one at a time."""
 
 
 class Model(Protocol):
@@ -41,6 +45,9 @@ class Model(Protocol):
     @property
     def max_batch(self) -> int:
         """Most frames in one run."""
+
+    def alone(self) -> Model | None:
+        """The same model, quicker for one frame at a time and slower for many, if there is one."""
 
     def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
         """Frames [N,64,64,3] -> what the model says of them."""
@@ -80,6 +87,7 @@ class Scheduler:
         self._workers = workers
         self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
         self._streams = Streams()
+        self._crowded_s = -math.inf
         self._waking: set[asyncio.AbstractEventLoop] = set()
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"robomask-infer-{index}", daemon=True)
@@ -107,7 +115,7 @@ class Scheduler:
         """
         now_s = time.perf_counter()
         if freshness.due_s < math.inf:
-            run_time = self._run_time(model)
+            run_time = self._run_time(self._suited(model, 1, now_s))
             self._backlog.check_due(run_time, 1, freshness, freshness.due_s - allow_s, now_s)
         self._backlog.check_room(1, now_s)
 
@@ -140,6 +148,7 @@ class Scheduler:
         now_s = time.perf_counter()
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
+        model = self._suited(model, len(frames), now_s)
         run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
@@ -172,6 +181,16 @@ class Scheduler:
         self._backlog.close()
         for thread in self._threads:
             thread.join()
+
+    def _suited(self, model: Model, frames: int, now_s: float) -> Model:
+        """The model, or its form for one frame at a time if frames come that way. From the event loop."""
+        if not self._backlog.is_idle:
+            self._crowded_s = now_s
+            return model
+        if frames > 1 or now_s - self._crowded_s < _ALONE_AFTER_S:
+            return model
+        run_time = self._run_time(model)
+        return model if run_time.expect_s(1) < _SLOW_S else model.alone() or model
 
     def _run_time(self, model: Model) -> RunTime:
         run_time = self._run_times.get(model)
@@ -222,6 +241,7 @@ class Scheduler:
         ]
         for batch in _batches(job for job in jobs if not job.future.done()):
             results += self._run(batch)
+        self._backlog.done(worker)  # before anybody hears of it and asks for more
         _settle(results)
         return True
 

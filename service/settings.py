@@ -119,6 +119,11 @@ class Settings(BaseSettings):
     intra_op_threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Threads inside one run of the model; 1 is best for throughput when there are several workers."
     )
+    alone_threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        default_factory=usable_cores,
+        description="Threads inside one run, on a CPU, while frames come one at a time; by default one for each usable "
+        "core. More than --intra-op-threads opens the model a second time when that happens.",
+    )
     max_batch: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="Most frames in one run of the model; by default 1 on a CPU, where more gain nothing, or 32."
     )

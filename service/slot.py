@@ -57,6 +57,7 @@ class Opener:
     intra_op_threads: int
     max_batch: int | None
     gpu: GpuOptions = ANY_GPU
+    alone_threads: int = 1
 
     def open(self, folder: Path, pace: Pace = at_once) -> Slot:
         """Verify a bundle, open its model, test it against the golden frames and warm it up.
@@ -71,7 +72,9 @@ class Opener:
         """
         started = time.perf_counter()
         bundle = open_bundle(folder)
-        wanted = Wanted(self.provider, self.precision, self.intra_op_threads, self.max_batch, self.gpu)
+        wanted = Wanted(
+            self.provider, self.precision, self.intra_op_threads, self.alone_threads, self.max_batch, self.gpu
+        )
         engine = open_engine(bundle, wanted, pace)
         try:
             difference = self_test(engine, bundle.golden(), pace)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import onnxruntime as ort
 
 from service.background import at_once
+from service.engine.alone import Alone
+from service.engine.checks import self_test
 from service.engine.choice import choose_precision, dot_products
 from service.engine.gpu import open_on_gpu
 from service.engine.running import MAX_BATCH, Engine, Plain
@@ -31,6 +33,7 @@ class Wanted:
         provider: `cuda` or `tensorrt` or nothing, `cpu`, or `auto`: CUDA where it works.
         precision: Which of the bundle's models; by default what suits the device.
         intra_op_threads: Threads within one run.
+        alone_threads: Threads within one run, on a CPU, while there is one frame at a time.
         max_batch: Most frames in one run; by default what suits the device.
         gpu: How a GPU is used.
     """
@@ -38,6 +41,7 @@ class Wanted:
     provider: Literal["auto", "cuda", "tensorrt", "cpu"] = "auto"
     precision: Precision | None = None
     intra_op_threads: int = 1
+    alone_threads: int = 1
     max_batch: int | None = None
     gpu: GpuOptions = ANY_GPU
 
@@ -76,7 +80,21 @@ def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine
     choice = precision_for(bundle, wanted.precision, "cpu")
     session = open_session(bundle, choice.precision, [CPU], wanted.intra_op_threads, pace)
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
-    return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason)
+    more = wanted.alone_threads > wanted.intra_op_threads
+    alone = Alone(lambda: _for_one(bundle, choice.precision, wanted)) if more else None
+    return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason, alone)
+
+
+def _for_one(bundle: Bundle, precision: Precision, wanted: Wanted) -> Engine:
+    """Open the same model with more threads, and hold it to the same golden frames.
+
+    Raises:
+        BundleInvalid: It cannot be opened any more, or does not answer as the other.
+    """
+    session = open_session(bundle, precision, [CPU], wanted.alone_threads, spins=True)
+    engine = Engine(Plain(session), "cpu", precision, 1)
+    self_test(engine, bundle.golden())
+    return engine
 
 
 def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"], pace: Pace) -> Engine:

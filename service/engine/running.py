@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.contract import Precision
+    from service.engine.alone import Alone
     from service.engine.choice import Provider
 
 __all__ = ["Engine", "Plain", "Prediction", "Runner"]
@@ -71,12 +72,18 @@ class Engine:
         precision: Precision,
         max_batch: int | None = None,
         reason: str = "",
+        alone: Alone | None = None,
     ) -> None:
         self._runner = runner
         self.max_batch = max_batch or MAX_BATCH[provider]
         self.provider: Provider = provider
         self.precision: Precision = precision
         self.reason = reason
+        self._alone = alone
+
+    def alone(self) -> Engine | None:
+        """The same model, quicker for one frame at a time and slower for many; None if it is not (yet) to be had."""
+        return None if self._alone is None else self._alone.engine()
 
     def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
         """Run uint8 frames [N,64,64,3], N >= 1.

@@ -28,7 +28,13 @@ _TYPES: Final = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 def open_session(
-    bundle: Bundle, precision: Precision, providers: ProviderList, intra_op_threads: int, pace: Pace = at_once
+    bundle: Bundle,
+    precision: Precision,
+    providers: ProviderList,
+    intra_op_threads: int,
+    pace: Pace = at_once,
+    *,
+    spins: bool = False,
 ) -> ort.InferenceSession:
     """Open one of a bundle's models.
 
@@ -38,6 +44,8 @@ def open_session(
         providers: ONNX Runtime's names of providers, the preferred first, each with its options.
         intra_op_threads: Threads within one run.
         pace: How the session is made.
+        spins: Whether its threads look for work all the time during a run, which is quicker where they have cores of
+            their own. Between runs they never do: a waiting camera must not burn a core.
 
     Raises:
         BundleInvalid: The runtime cannot read the model, or its tensors are not those of the contract.
@@ -47,7 +55,8 @@ def open_session(
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting camera must not burn a core
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # when a run ends
     if precision == "fp16":  # with the level above, layouts for CPUs, ONNX Runtime 1.31 crashes on half precision
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     if beside:

@@ -1,5 +1,7 @@
 """A model is served only if it is what the contract says, answers as it did, and runs where it was told to."""
 
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,43 @@ def test_probabilities_and_latents_are_those_of_the_model(tmp_path: Path) -> Non
     assert full.latents is not None
     assert full.latents.shape == (3, 16, 16, 240)
     assert (engine.provider, engine.precision, engine.max_batch) == ("cpu", "fp32", 1)
+
+
+def wait_until_opened() -> None:
+    """Wait for the thread that opens the form for one frame at a time."""
+    for thread in threading.enumerate():
+        if thread.name == "robomask-alone":
+            thread.join(60)
+
+
+def test_the_form_for_one_frame_at_a_time_opens_when_it_is_asked_for_and_says_the_same(tmp_path: Path) -> None:
+    engine = engine_of(publish_tiny(tmp_path).folder, alone_threads=2)
+    engine.alone()
+    wait_until_opened()
+    alone = engine.alone()
+    assert alone is not None
+    frames = golden_frames()[:1]
+    both = [form.run(frames, latents=True) for form in (engine, alone)]
+    np.testing.assert_allclose(both[1].probability, both[0].probability, atol=1e-6)
+    assert alone.alone() is None
+
+
+def test_without_more_threads_there_is_no_such_form(tmp_path: Path) -> None:
+    engine = engine_of(publish_tiny(tmp_path).folder, alone_threads=1)
+    assert engine.alone() is None
+
+
+def test_a_bundle_that_has_gone_meanwhile_goes_on_without_such_a_form(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = publish_tiny(tmp_path)
+    engine = engine_of(bundle.folder, alone_threads=2)
+    shutil.rmtree(bundle.folder)
+    engine.alone()
+    wait_until_opened()
+    assert engine.alone() is None
+    assert "one frame at a time goes on with as many threads" in caplog.text
+    assert engine.run(golden_frames(), latents=False).probability.shape == (3, 64, 64)
 
 
 def test_the_self_test_tells_how_far_off_the_model_is(tmp_path: Path) -> None:

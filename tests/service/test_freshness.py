@@ -153,6 +153,9 @@ def test_a_model_that_takes_longer_than_ever_does_not_make_a_client_wait_past_it
             self.go = asyncio.Event()
             self.loop = loop
 
+        def alone(self) -> None:
+            return None
+
         def run(self, frames: np.ndarray, latents: bool) -> Prediction:  # noqa: ARG002
             asyncio.run_coroutine_threadsafe(self.go.wait(), self.loop).result(20)
             return Prediction(np.zeros((len(frames), 64, 64), np.float32), None)

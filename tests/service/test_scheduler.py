@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from service import scheduler as scheduler_module
 from service.engine import Prediction
 from service.errors import Busy, DeadlineMissed, ModelFault, Superseded
 from service.freshness import Freshness
@@ -27,6 +28,10 @@ class Sums:
         self.go = threading.Event()
         self.go.set()
         self.entered = threading.Semaphore(0)
+        self.for_one: Sums | None = None
+
+    def alone(self) -> "Sums | None":
+        return self.for_one
 
     def run(self, frames: np.ndarray, latents: bool) -> Prediction:
         self.entered.release()
@@ -173,9 +178,47 @@ def test_a_full_queue_refuses_at_once_and_takes_all_frames_of_a_request_or_none(
     asyncio.run(scenario())
 
 
+def test_frames_that_come_one_at_a_time_run_on_the_form_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "_SLOW_S", 0.0)
+    model = Sums(1)
+    model.for_one = Sums(1)
+
+    async def scenario() -> None:
+        with scheduler_of(workers=2) as scheduler:
+            for value in (1, 2):
+                outcome = await scheduler.submit(model, frames_of(value), latents=False)
+                assert outcome.prediction.probability[0, 0, 0] == value
+            await scheduler.submit(model, frames_of(3, 4), latents=False)  # two of one request are two
+            await asyncio.gather(*(scheduler.submit(model, frames_of(value), latents=False) for value in (5, 6)))
+            await scheduler.submit(model, frames_of(7), latents=False)  # it has been crowded just now
+
+    asyncio.run(scenario())
+    assert sorted(model.for_one.batches) == [[1], [2], [5]]
+    assert sorted(model.batches) == [[3], [4], [6], [7]]
+
+
+@pytest.mark.parametrize("slow_s", [0.0, 1000.0])
+def test_a_quick_model_and_one_without_such_a_form_run_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, slow_s: float
+) -> None:
+    monkeypatch.setattr(scheduler_module, "_SLOW_S", slow_s)
+    model = Sums(1)
+    model.for_one = Sums(1) if slow_s else None
+
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            await scheduler.submit(model, frames_of(1), latents=False)
+
+    asyncio.run(scenario())
+    assert model.batches == [[1]]
+
+
 def test_a_model_that_raises_anything_becomes_a_fault_of_the_model() -> None:
     class Broken:
         max_batch = 1
+
+        def alone(self) -> None:
+            return None
 
         def run(self, frames: np.ndarray, latents: bool) -> Prediction:
             raise ZeroDivisionError(len(frames), latents)
