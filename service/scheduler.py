@@ -35,8 +35,8 @@ _QUICK_S: Final = 0.001
 """A run that is quicker than this may hold up the event loop."""
 _SLOW_S: Final = 0.004
 """From here on a run gains more from several threads than they cost."""
-_ALONE_AFTER_S: Final = 1.0
-"""For so long no frame has found another one at work or waiting: they come one at a time."""
+_ALONE_FROM: Final = 20
+"""After so many frames in a row that found nothing at work and nothing waiting they come one at a time."""
 
 
 class Model(Protocol):
@@ -87,7 +87,7 @@ class Scheduler:
         self._workers = workers
         self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
         self._streams = Streams()
-        self._crowded_s = -math.inf
+        self._alone = 0  # frames in a row that found nothing else to do
         self._waking: set[asyncio.AbstractEventLoop] = set()
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"robomask-infer-{index}", daemon=True)
@@ -115,7 +115,7 @@ class Scheduler:
         """
         now_s = time.perf_counter()
         if freshness.due_s < math.inf:
-            run_time = self._run_time(self._suited(model, 1, now_s))
+            run_time = self._run_time(self._suited(model))
             self._backlog.check_due(run_time, 1, freshness, freshness.due_s - allow_s, now_s)
         self._backlog.check_room(1, now_s)
 
@@ -148,7 +148,8 @@ class Scheduler:
         now_s = time.perf_counter()
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
-        model = self._suited(model, len(frames), now_s)
+        self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
+        model = self._suited(model)
         run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
@@ -182,15 +183,11 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
-    def _suited(self, model: Model, frames: int, now_s: float) -> Model:
-        """The model, or its form for one frame at a time if frames come that way. From the event loop."""
-        if not self._backlog.is_idle:
-            self._crowded_s = now_s
+    def _suited(self, model: Model) -> Model:
+        """The model, or its form for one frame at a time if frames come that way."""
+        if self._alone < _ALONE_FROM or not self._backlog.is_idle:
             return model
-        if frames > 1 or now_s - self._crowded_s < _ALONE_AFTER_S:
-            return model
-        run_time = self._run_time(model)
-        return model if run_time.expect_s(1) < _SLOW_S else model.alone() or model
+        return model if self._run_time(model).expect_s(1) < _SLOW_S else model.alone() or model
 
     def _run_time(self, model: Model) -> RunTime:
         run_time = self._run_times.get(model)

@@ -180,21 +180,23 @@ def test_a_full_queue_refuses_at_once_and_takes_all_frames_of_a_request_or_none(
 
 def test_frames_that_come_one_at_a_time_run_on_the_form_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "_SLOW_S", 0.0)
+    monkeypatch.setattr(scheduler_module, "_ALONE_FROM", 2)
     model = Sums(1)
     model.for_one = Sums(1)
 
     async def scenario() -> None:
         with scheduler_of(workers=2) as scheduler:
-            for value in (1, 2):
+            for value in (1, 2, 3):
                 outcome = await scheduler.submit(model, frames_of(value), latents=False)
                 assert outcome.prediction.probability[0, 0, 0] == value
-            await scheduler.submit(model, frames_of(3, 4), latents=False)  # two of one request are two
-            await asyncio.gather(*(scheduler.submit(model, frames_of(value), latents=False) for value in (5, 6)))
-            await scheduler.submit(model, frames_of(7), latents=False)  # it has been crowded just now
+            await asyncio.gather(*(scheduler.submit(model, frames_of(value), latents=False) for value in (4, 5)))
+            await scheduler.submit(model, frames_of(6), latents=False)  # it has been crowded just now
+            await scheduler.submit(model, frames_of(7), latents=False)
+            await scheduler.submit(model, frames_of(8, 9), latents=False)  # two of one request are two
 
     asyncio.run(scenario())
-    assert sorted(model.for_one.batches) == [[1], [2], [5]]
-    assert sorted(model.batches) == [[3], [4], [6], [7]]
+    assert sorted(model.for_one.batches) == [[2], [3], [4], [7]]
+    assert sorted(model.batches) == [[1], [5], [6], [8], [9]]
 
 
 @pytest.mark.parametrize("slow_s", [0.0, 1000.0])
@@ -202,6 +204,7 @@ def test_a_quick_model_and_one_without_such_a_form_run_as_they_are(
     monkeypatch: pytest.MonkeyPatch, slow_s: float
 ) -> None:
     monkeypatch.setattr(scheduler_module, "_SLOW_S", slow_s)
+    monkeypatch.setattr(scheduler_module, "_ALONE_FROM", 1)
     model = Sums(1)
     model.for_one = Sums(1) if slow_s else None
 
