@@ -38,8 +38,8 @@ class Alone:
         """The engine, or nothing as long as it is not open. Returns at once; for one thread."""
         if not self._asked:
             self._asked = True
-            # A thread of the usual priority, which those that the session starts take over.
-            threading.Thread(target=self._open, name="robomask-alone", daemon=True).start()
+            # A thread of the usual priority, which those that the session starts take over; the process waits for it.
+            threading.Thread(target=self._open, name="robomask-alone").start()
         return self._engine
 
     def _open(self) -> None:
