@@ -117,7 +117,7 @@ class ModelConfig(Config):
     pretrained: Path | None = Field(
         None,
         description="the encoder's weights to start from: a run folder of `robomask pretrain prior`, its "
-        ".safetensors, or a published checkpoint; the head starts at random",
+        ".safetensors, a published checkpoint, or a bundle (models/NAME/VERSION); the head starts at random",
     )
 
     @model_validator(mode="after")

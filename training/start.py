@@ -15,6 +15,7 @@ from training.heads import AttentionSkipsHead
 from training.pretrain.weights import read_frame_encoder, read_prior
 from training.run import RECORD, WEIGHTS, RunError, load_segmenter, segmenter_of
 from training.segmenter import take_pretrained
+from training.videogpt.resnet import CollapsedFrameEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from training.config import HeadName, ModelConfig
     from training.segmenter import Segmenter
+    from training.videogpt.resnet import FrameEncoder
 
 MANIFEST = "manifest.json"
 
@@ -62,8 +64,16 @@ def start_of(model: ModelConfig) -> Start:
         return Start(segmenter_of(model, read_prior(model.pretrained)), None)
     segmenter = segmenter_of(model)
     if model.pretrained:
-        take_pretrained(segmenter, read_frame_encoder(model.pretrained))
+        take_pretrained(segmenter, _pretrained_encoder(model.pretrained))
     return Start(segmenter, None)
+
+
+def _pretrained_encoder(source: Path) -> FrameEncoder:
+    if not (source / MANIFEST).is_file():
+        return read_frame_encoder(source)
+    encoder = _read_bundle(source)[0].encoder
+    assert isinstance(encoder, CollapsedFrameEncoder)  # noqa: S101 - bundles hold no other
+    return encoder.published()
 
 
 def read_start(folder: Path, model: ModelConfig) -> Start:

@@ -35,7 +35,7 @@ from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
 from training.run import HISTORY, code_revision, write_run
 from training.scores import Score, score
-from training.start import start_of
+from training.start import MANIFEST, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,6 +173,8 @@ def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:
     if config.pretrained is None:
         return None
     name = PRIOR_FILE if config.encoder == "transformer" else FRAME_ENCODER_FILE
+    if (config.pretrained / MANIFEST).is_file():
+        name = MANIFEST
     file = config.pretrained / name if config.pretrained.is_dir() else config.pretrained
     with file.open("rb") as content:
         return {"name": config.pretrained.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}

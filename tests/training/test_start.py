@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export.pack import pack
 from training.commands.train import main
@@ -27,6 +28,19 @@ def test_a_bundle_gives_back_the_network_that_it_was_made_of(toy_bundle: Path, t
     sha256 = hashlib.sha256((toy_bundle / "manifest.json").read_bytes()).hexdigest()
     assert start.parent == {"kind": "bundle", "name": "toy", "version": 1, "sha256": sha256}
     assert bundle_network(toy_bundle) == ((1, 1, 1, 1), "attention-conv")
+
+
+def test_another_head_can_start_on_the_encoder_of_a_bundle(toy_bundle: Path, toy_file: Path, tmp_path: Path) -> None:
+    start = start_of(SMALL.model_copy(update={"pretrained": toy_bundle, "head": "linear"}))
+    bundled = read_start(toy_bundle, SMALL).segmenter
+    for name, weight in bundled.encoder.state_dict().items():
+        torch.testing.assert_close(start.segmenter.encoder.state_dict()[name], weight)
+    assert start.parent is None
+    out = tmp_path / "next"
+    data = ["--out", str(out), "--data.train", str(toy_file), "--model.pretrained", str(toy_bundle)]
+    assert main([*data, "--model.head", "linear", *TINY]) == 0
+    sha256 = hashlib.sha256((toy_bundle / "manifest.json").read_bytes()).hexdigest()
+    assert read_run(out).record["pretrained"] == {"name": "1", "sha256": sha256}
 
 
 def test_a_bundle_with_skips_gives_them_back(toy_file: Path, toys: FrameSet, tmp_path: Path) -> None:

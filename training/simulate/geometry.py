@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,8 +55,9 @@ def direction(rng: Generator) -> np.ndarray:
     return v / np.linalg.norm(v)
 
 
+@lru_cache(maxsize=32)
 def gaussian_matrix(n: int, sigma: float) -> np.ndarray:
-    """The matrix [n,n] that blurs n samples by `sigma` samples, its rows adding to one.
+    """The matrix [n,n] that blurs n samples by `sigma` samples, its rows adding to one; not to be written to.
 
     >>> gaussian_matrix(3, 0.5).sum(1).round(6).tolist()
     [1.0, 1.0, 1.0]
@@ -63,4 +65,5 @@ def gaussian_matrix(n: int, sigma: float) -> np.ndarray:
     at = np.arange(n)
     weights: np.ndarray = np.exp(-0.5 * ((at[:, None] - at[None, :]) / max(sigma, 1e-3)) ** 2)
     weights /= weights.sum(1, keepdims=True)
+    weights.flags.writeable = False
     return weights

@@ -129,6 +129,15 @@ def average(picture: np.ndarray, factor: int) -> np.ndarray:
     [[3.0]]
     """
     height, width = picture.shape[:2]
+    if picture.dtype == np.uint8 and factor * factor <= 256:  # whole numbers may be added in any order: in the quickest
+        rows = picture[::factor].astype(np.uint16)
+        for i in range(1, factor):
+            rows += picture[i::factor]
+        total = rows[:, ::factor].copy()
+        for i in range(1, factor):
+            total += rows[:, i::factor]
+        exact: np.ndarray = total.astype(np.float32) / np.float32(factor * factor)
+        return exact
     blocks = picture.reshape(height // factor, factor, width // factor, factor, *picture.shape[2:])
     mean: np.ndarray = blocks.mean((1, 3), dtype=np.float32)
     return mean

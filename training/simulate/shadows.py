@@ -54,19 +54,20 @@ def soft_shadow(view: View, eye: Eye, lean: tuple[float, float], *, step: int = 
     """
     offset = step // 2
     surfaces, depth = (a[offset::step, offset::step] for a in (view.surfaces, view.depth))
-    points = eye.points(depth)
-    lights_up = points[..., :2] + points[..., 2:] * np.asarray(lean)
-    cells = np.rint((lights_up - ORIGIN) / CELL).astype(int)
-    inside = ((cells >= 0) & (cells < CELLS)).all(-1)
+    x, y, z = np.moveaxis(eye.points(depth), -1, 0)
+    row = np.rint((x + z * lean[0] - ORIGIN[0]) / CELL).astype(int)
+    column = np.rint((y + z * lean[1] - ORIGIN[1]) / CELL).astype(int)
+    inside = (row >= 0) & (row < CELLS[0]) & (column >= 0) & (column < CELLS[1])
     casts = inside & (surfaces >= Surface.TOY)
+    high, rows, columns = z[casts], row[casts], column[casts]
     clear = np.ones(CELLS)
     for bottom, top, sigma, strength in LAYERS:
-        layer = casts & (points[..., 2] >= bottom) & (points[..., 2] < top)
+        layer = (high >= bottom) & (high < top)
         covered = np.zeros(CELLS)
-        covered[tuple(cells[layer].T)] = 1
+        covered[rows[layer], columns[layer]] = 1
         blurred = gaussian_matrix(CELLS[0], sigma) @ covered @ gaussian_matrix(CELLS[1], sigma).T
         clear *= 1 - strength * np.minimum(1, 1.4 * blurred)
     receives = inside & (surfaces >= Surface.FLOOR) & (surfaces <= Surface.PLATE)
     shade = np.zeros(surfaces.shape)
-    shade[receives] = 1 - clear[tuple(cells[receives].T)]
+    shade[receives] = 1 - clear[row[receives], column[receives]]
     return shade
