@@ -1,9 +1,9 @@
 """Heads that turn latents into a mask; Maier and Mohankumar, "Video Prediction Models as General Visual Encoders".
 
 Every head takes latents [B, H, W, D], channel last, and gives logits [B, 64, 64] with no ReLU after them; one also
-takes what the frame encoder had at finer resolutions. Where the
-latents are vectors, fully connected layers work on one position at a time, with weights that all positions share.
-Where they are the numbers of codes, one for each position and time step, they see the whole grid, as the paper's did.
+takes what the frame encoder had at finer resolutions. Where the latents are vectors, fully connected layers work on one
+position at a time, with weights that all positions share. Where they are the numbers of codes, one for each position
+and time step, they see the whole grid, as the paper's did.
 
 The paper's shapes are those of a 16x16x240 grid (frame encoder) and a 4x32x32 one (transformer); here they follow the
 encoder's.
