@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from training.conv2d import Conv2d
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -53,7 +55,7 @@ class NormRelu(nn.Module):
     def __init__(self, channels: int, *, relu: bool = True) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
-        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, ...] -> the same shape."""
@@ -82,7 +84,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, ...] -> [B, C_out, ...], non-negative."""
         branch = self.bnr2(self.conv2(self.bnr1(self.conv1(x))))
-        return torch.relu(branch + self.shortcut(x))
+        return torch.relu_(branch + self.shortcut(x))
 
 
 class StartBlock(ResidualBlock):
@@ -203,7 +205,7 @@ class CollapsedFrameEncoder(_ResNet):
         stride: Sequence[int] = STRIDE[1:],
         width_multiplier: int = 1,
     ) -> None:
-        super().__init__(nn.Conv2d, layers, dim, stride, width_multiplier)
+        super().__init__(Conv2d, layers, dim, stride, width_multiplier)
         self._shape = (tuple(layers), dim, (1, *stride), width_multiplier)
         self.load_state_dict(collapse(FrameEncoder(*self._shape).state_dict()))
 
