@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from pydantic_settings import CliApp
 
 from training.simulate import compare
 from training.simulate.config import SimulateConfig
 from training.simulate.errors import SimulationError
-from training.simulate.generate import simulate
+from training.simulate.generate import Cost, simulate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: list[str]) -> int:
@@ -19,9 +23,8 @@ def main(argv: list[str]) -> int:
     try:
         if config.out is not None:
             outcome = simulate(config)
-            if outcome.new_clips:
-                rate = outcome.new_clips * config.frames / outcome.cpu_seconds
-                print(f"{outcome.new_clips} new clips, {rate:.1f} frames per CPU second")
+            if outcome.costs:
+                print(summary(outcome.costs, config.frames))
             print(f"{config.out}: {config.clips} clips of {config.frames} frames in {len(outcome.shards)} shards")
         if config.compare is not None:
             hold_against(config)
@@ -33,6 +36,20 @@ def main(argv: list[str]) -> int:
         print(f"robomask simulate: interrupted{again}", file=sys.stderr)
         return 130
     return 0
+
+
+def summary(costs: Sequence[Cost], frames: int) -> str:
+    """How many clips were made, each of so many frames, and how quickly.
+
+    >>> summary([Cost(2.0, True), Cost(0.5, False), Cost(0.5, False)], 16)
+    '3 new clips, 16.0 frames per CPU second; 32.0 once a process has compiled its shaders, in its first clip'
+    """
+    all_of_them = [cost.cpu_seconds for cost in costs]
+    later = [cost.cpu_seconds for cost in costs if not cost.first]
+    text = f"{len(costs)} new clips, {len(costs) * frames / sum(all_of_them):.1f} frames per CPU second"
+    if not later:
+        return text
+    return f"{text}; {len(later) * frames / sum(later):.1f} once a process has compiled its shaders, in its first clip"
 
 
 def hold_against(config: SimulateConfig) -> None:

@@ -60,12 +60,18 @@ class Studio:
         self.renderer.close()
 
 
+class Cost(NamedTuple):
+    """What a clip took: CPU seconds, and whether it was its process's first, in which shaders are compiled."""
+
+    cpu_seconds: float
+    first: bool
+
+
 class Outcome(NamedTuple):
-    """What a run wrote: all shards of the data set in order, and what the new clips in them cost."""
+    """What a run wrote: all shards of the data set in order, and what each new clip in them cost."""
 
     shards: list[Path]
-    new_clips: int
-    cpu_seconds: float
+    costs: list[Cost]
 
 
 def simulate(config: SimulateConfig) -> Outcome:
@@ -84,24 +90,24 @@ def simulate(config: SimulateConfig) -> Outcome:
     wanted = {shard: range(i, min(i + config.shard_clips, config.clips)) for shard, i in shards.items()}
     missing = [shard for shard in shards if not is_whole(shard, len(wanted[shard]))]
     if not missing:
-        return Outcome(list(shards), 0, 0.0)
+        return Outcome(list(shards), [])
     jobs = [Job(config.seed, i, config.frames, config.stride) for shard in missing for i in wanted[shard]]
-    cpu_seconds = 0.0
+    costs: list[Cost] = []
     with clips(jobs, config) as made, tqdm(total=len(jobs), unit="clip", desc="simulate") as bar:
         for shard in missing:
             done: list[Clip] = []
             for _ in wanted[shard]:
-                clip, seconds = next(made)
+                clip, cost = next(made)
                 done.append(clip)
-                cpu_seconds += seconds
+                costs.append(cost)
                 bar.update()
             write_shard(shard, done)
-    return Outcome(list(shards), len(jobs), cpu_seconds)
+    return Outcome(list(shards), costs)
 
 
 @contextmanager
-def clips(jobs: list[Job], config: SimulateConfig) -> Iterator[Iterator[tuple[Clip, float]]]:
-    """The clips of some jobs, in order, and their CPU seconds; made by as many processes as wanted."""
+def clips(jobs: list[Job], config: SimulateConfig) -> Iterator[Iterator[tuple[Clip, Cost]]]:
+    """The clips of some jobs, in order, and their costs; made by as many processes as wanted."""
     load_sawyer()  # here first: a missing package or cache is reported once, before any process starts
     processes = min(config.processes or os.cpu_count() or 1, len(jobs))
     before = {name: os.environ.get(name) for name in ONE_THREAD}
@@ -166,10 +172,12 @@ def _studio(supersample: int) -> Studio:
     return Studio(supersample)
 
 
-def _make(supersample: int, job: Job) -> tuple[Clip, float]:
+def _make(supersample: int, job: Job) -> tuple[Clip, Cost]:
+    first = _studio.cache_info().currsize == 0
     studio = _studio(supersample)  # made once for each process: no part of what a clip costs
     start = time.process_time()
-    return studio.make(job), time.process_time() - start
+    clip = studio.make(job)
+    return clip, Cost(time.process_time() - start, first)
 
 
 def _leave_interrupts_to_the_parent() -> None:
