@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from export.gate import Verdict
     from export.parity import Parity
     from service.contract import Comparison, Lineage, Metric
+    from training.config import HeadName
     from training.run import Run
+
+
+_DECODERS: dict[HeadName, str] = {
+    "attention-conv": "8-head self-attention over the latents, two transposed convolutions and a convolution",
+    "attention-skips": "8-head self-attention over the latents, then transposed convolutions that also see the "
+    "encoder's\n32x32 and 64x64 levels, and a convolution",
+}
 
 
 def card(name: str, run: Run, lineage: Lineage, *, metrics: Sequence[Metric], parity: Parity, credit: str) -> str:
@@ -18,13 +26,17 @@ def card(name: str, run: Run, lineage: Lineage, *, metrics: Sequence[Metric], pa
     data = "\n".join(f"| {d['name']} | `{d['sha256'][:16]}…` |" for d in run.record["data"])
     frames, scenes = run.record["frames"], {side: len(names) for side, names in run.record["split"].items()}
     held_out = f"{frames['val']} frames of {scenes['val']} other scenes" if frames["val"] else "none"
-    measured = "\n".join(f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |" for m in metrics)
+    measured = "\n".join(
+        f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |"
+        for m in metrics
+        if m.precision in {None, "fp32"}  # what others lose stands under Precisions
+    )
     return f"""# {name}
 
 Marks the pixels of a 64x64 camera frame that belong to the robot's own arm.
 
 **Network.** The frame encoder of VideoGPT (3D ResNet-34 layout, 16x16x240 latents, run as its exact 2D collapse),
-8-head self-attention over the latents, two transposed convolutions and a convolution to one probability per pixel.
+{_DECODERS[run.config.model.head]} to one probability per pixel.
 Weights are float16 numbers; arithmetic is float32.
 
 **Input** `frames` uint8 [N,64,64,3] RGB. **Output** `probability` float32 [N,64,64], `latents` float32 [N,16,16,240].
@@ -46,9 +58,10 @@ the running average at the end of a fixed schedule; nothing was selected on held
 |---|---|---|---|
 {measured}
 
-IoU is the mean over images of the robot pixels' intersection over union at probability 0.5. `example.png` shows
-held-out frames from the worst to the best: green where prediction and label agree, red where only the prediction
-says robot, blue where only the label does.
+IoU is the robot pixels' intersection over union at probability 0.5: mean, standard deviation (sd), 5th percentile and
+worst over images, and that of all images' pixels together (dataset). `quality` is the data set's own word for the kind
+of copy that a picture is. `example.png` shows held-out frames from the worst to the best: green where prediction and
+label agree, red where only the prediction says robot, blue where only the label does.
 
 ## What it is for, and what not
 

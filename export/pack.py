@@ -12,7 +12,7 @@ from export.sources import calibration_frames, read_source
 from export.succession import common_ground, require_no_worse
 from service.contract import Bundle, Golden, Metric, publish
 from training.pictures import overlay, panel, prediction_panel
-from training.scores import score
+from training.scores import score, score_by_quality
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -127,12 +127,18 @@ def _trial(source: Source, held_out: FrameSet | None, calibration: np.ndarray | 
 def _metrics(
     made: Mapping[Precision, Exported], held_out: FrameSet, threshold: float, data: str, split: str
 ) -> list[Metric]:
-    found = {p: score(exported.probability >= threshold, held_out.masks) for p, exported in made.items()}
-    return [
+    masks: dict[Precision, np.ndarray] = {p: exported.probability >= threshold for p, exported in made.items()}
+    metrics = [
         Metric(name=f"iou_{key}", value=value, data=data, split=split, n=scores.n, precision=precision)
-        for precision, scores in found.items()
+        for precision, scores in ((p, score(predicted, held_out.masks)) for p, predicted in masks.items())
         for key, value in scores._asdict().items()
         if key != "n"
+    ]
+    by_quality = score_by_quality(masks["fp32"], held_out.masks, held_out.qualities)
+    return metrics + [
+        Metric(name=name, value=value, data=data, split=f"{split}, quality {kind}", n=scores.n, precision="fp32")
+        for kind, scores in by_quality.items()
+        for name, value in (("iou_mean_by_quality", scores.mean), ("iou_sd_by_quality", scores.sd))
     ]
 
 

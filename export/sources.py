@@ -13,7 +13,6 @@ from export.graph import round_weights_to_half
 from export.lineage import lineage_of
 from export.to_onnx import ExportError
 from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle, read_manifest
-from training.data.frames import FrameSet, concatenate
 from training.data.readers import DatasetError, read_frames
 from training.from_onnx import segmenter_from_onnx
 from training.run import RECORD, load_segmenter, read_run
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from export.gate import Verdict
     from export.parity import Parity
     from service.contract import Comparison, Lineage
+    from training.data.frames import FrameSet
     from training.run import Run
     from training.segmenter import Segmenter
 
@@ -50,7 +50,7 @@ class Source:
         example: A picture made before, if any.
         lineage: Where it comes from.
         write_card: Writes its card.
-        training_frames: Reads the frames that it was trained on, if they are still where they were.
+        training_frames: Reads the frames that it was trained on, a set for each data set that still is where it was.
         held_out: Reads the frames that its run has held out.
         data_sets: Reads the data sets of its run.
         ancestors: Lineages of models that it has learned from by starting from them, as far as they are at hand.
@@ -64,7 +64,7 @@ class Source:
     example: bytes | None
     lineage: Lineage
     write_card: WriteCard
-    training_frames: Callable[[], FrameSet | None]
+    training_frames: Callable[[], list[FrameSet]]
     held_out: Callable[[], FrameSet]
     data_sets: Callable[[], dict[Path, FrameSet]]
     ancestors: tuple[Lineage, ...] = ()
@@ -138,7 +138,7 @@ def _from_bundle(bundle: Bundle) -> Source:
         write_card=lambda _name, _metrics, _parity, verdicts, comparison: with_precisions(
             with_comparison(text, comparison), verdicts
         ),
-        training_frames=lambda: None,
+        training_frames=list,
         held_out=_nothing_held_out,
         data_sets=dict,
         comparison=bundle.manifest.comparison,
@@ -185,16 +185,16 @@ def _ancestors(run: Run) -> tuple[Lineage, ...]:
     return (lineage_of(read_run(start)),) if (start / RECORD).is_file() else ()
 
 
-def _training_frames(run: Run) -> FrameSet | None:
-    paths = [path for path in run.config.data.train if path.exists()]
-    if not paths:
-        return None
-    frames = concatenate([read_frames(path) for path in paths])
-    return frames.take(np.isin(frames.scene, run.record["split"]["train"]))
+def _training_frames(run: Run) -> list[FrameSet]:
+    sets = [read_frames(path) for path in run.config.data.train if path.exists()]
+    learnt = run.record["split"]["train"]
+    return [frames.take(np.isin(frames.scene, learnt)) for frames in sets]
 
 
 def calibration_frames(source: Source, calibration: FrameSet | None, data: FrameSet | None) -> np.ndarray:
     """Frames uint8 [N,64,64,3] that show the 8-bit model how large activations get, spread over what there is.
+
+    As many come from each data set: a few labelled frames do not drown in many simulated ones.
 
     Args:
         source: The network, which may know what it was trained on.
@@ -204,14 +204,23 @@ def calibration_frames(source: Source, calibration: FrameSet | None, data: Frame
     Raises:
         ExportError: There are none.
     """
-    found = calibration if calibration is not None else source.training_frames()
-    if found is None and data is not None:
-        found = data.take(data.split == "train")
-    if found is None or not len(found):
+    sets = [calibration] if calibration is not None else source.training_frames()
+    if not sets and data is not None:
+        sets = [data.take(data.split == "train")]
+    sets = [frames for frames in sets if len(frames)]
+    if not sets:
         raise ExportError(
             "expected frames to calibrate int8 on, found neither the training data nor frames marked 'train': "
             "name a data set with --calibration, or leave int8 out with --precisions fp32,fp16"
         )
-    chosen = np.unique(np.linspace(0, len(found) - 1, CALIBRATION_FRAMES).round().astype(int))
-    frames: np.ndarray = found.frames[chosen]
-    return frames
+    each = -(-CALIBRATION_FRAMES // len(sets))
+    return np.concatenate([frames.frames[_spread(len(frames), each)] for frames in sets])
+
+
+def _spread(n: int, count: int) -> np.ndarray:
+    """At most `count` numbers below n, evenly spread.
+
+    >>> _spread(5, 3).tolist(), _spread(2, 3).tolist()
+    ([0, 2, 4], [0, 1])
+    """
+    return np.unique(np.linspace(0, n - 1, count).round().astype(int))

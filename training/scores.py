@@ -16,6 +16,7 @@ class Score(NamedTuple):
         lowest: The worst image.
         dataset: IoU of all pixels of all images together.
         n: Images.
+        sd: Standard deviation over images.
     """
 
     mean: float
@@ -23,6 +24,7 @@ class Score(NamedTuple):
     lowest: float
     dataset: float
     n: int
+    sd: float
 
 
 def per_image_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -54,4 +56,26 @@ def score(predicted: np.ndarray, truth: np.ndarray) -> Score:
         lowest=float(iou.min()),
         dataset=float((p & t).sum() / max(1, (p | t).sum())),
         n=len(iou),
+        sd=float(iou.std()),
     )
+
+
+def score_by_quality(predicted: np.ndarray, truth: np.ndarray, quality: np.ndarray) -> dict[str, Score]:
+    """Score each kind of picture by itself.
+
+    Args:
+        predicted: bool or 0/1 [N, H, W].
+        truth: The same shape.
+        quality: str [N], the kinds; "" where nobody says.
+
+    Returns:
+        Scores by kind, in the kinds' order; none if all frames are of one kind, of which the score of all says enough.
+
+    >>> found = score_by_quality(np.ones((3, 2, 2)), np.ones((3, 2, 2)), np.array(["gif", "video", "gif"]))
+    >>> {kind: (one.mean, one.n) for kind, one in found.items()}
+    {'gif': (1.0, 2), 'video': (1.0, 1)}
+    """
+    kinds = sorted(set(quality.tolist()))
+    if len(kinds) < 2:
+        return {}
+    return {kind: score(predicted[quality == kind], truth[quality == kind]) for kind in kinds}

@@ -16,8 +16,11 @@ from service.contract import BundleInvalid, Precision
 from training.data.readers import DatasetError, read_frames
 from training.pictures import prediction_panel
 from training.run import RunError
+from training.scores import score_by_quality
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from training.data.frames import FrameSet
 
 
@@ -76,9 +79,21 @@ def main(argv: list[str]) -> int:
         return 1
     if config.picture:
         prediction_panel(frames.frames, result.masks, frames.masks).save(config.picture)
-    report = {"model": config.model[0], "data": config.data.name, "split": config.split, "iou": result.score._asdict()}
+    report = {
+        "model": config.model[0],
+        "data": config.data.name,
+        "split": config.split,
+        "iou": result.score._asdict(),
+        **_by_quality(frames, result.masks),
+    }
     print(json.dumps(report, indent=2))
     return 0
+
+
+def _by_quality(frames: FrameSet, masks: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of each kind of picture, if there are several."""
+    scores = score_by_quality(masks, frames.masks, frames.qualities)
+    return {"iou_by_quality": {kind: found._asdict() for kind, found in scores.items()}} if scores else {}
 
 
 def _folds(config: EvaluateConfig, frames: FrameSet) -> int:
@@ -93,6 +108,7 @@ def _folds(config: EvaluateConfig, frames: FrameSet) -> int:
         "models": config.model,
         "data": config.data.name,
         "iou": result.score._asdict(),
+        **_by_quality(measured, result.masks),
         "folds": [fold._asdict() for fold in result.folds],
         "never_held_out": int((~result.measured).sum()),
     }

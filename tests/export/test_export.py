@@ -27,7 +27,7 @@ from training.trainer import predict
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory, toys: FrameSet) -> Path:
     file = tmp_path_factory.mktemp("data") / "toys.npz"
-    np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene)
+    np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene, quality=np.arange(len(toys)) % 2)
     return file
 
 
@@ -60,8 +60,19 @@ def test_a_bundle_is_whole_and_says_where_it_comes_from(bundle: Path, data: Path
     assert manifest.lineage.seed == 3
     assert manifest.lineage.code_revision == "abc"
     assert "--seed 3" in manifest.lineage.command
-    assert {m.name for m in manifest.metrics} == {"iou_mean", "iou_p5", "iou_lowest", "iou_dataset", "iou_with_fp32"}
+    measured = {"iou_mean", "iou_sd", "iou_p5", "iou_lowest", "iou_dataset", "iou_with_fp32"}
+    assert {m.name for m in manifest.metrics if not m.name.endswith("_by_quality")} == measured
     assert str(data.parent) not in (bundle / "manifest.json").read_text() + (bundle / "card.md").read_text()
+
+
+def test_its_scores_are_given_for_each_quality_of_picture_too(bundle: Path, toys: FrameSet) -> None:
+    metrics = {(m.name, m.split): m for m in open_bundle(bundle).manifest.metrics if m.precision == "fp32"}
+    mean = metrics["iou_mean", "all"]
+    parts = [metrics["iou_mean_by_quality", f"all, quality {quality}"] for quality in (0, 1)]
+    assert sum(part.value * part.n for part in parts) / len(toys) == pytest.approx(mean.value)
+    assert (
+        f"| iou_mean_by_quality | {parts[0].value:.4f} | toys.npz, all, quality 0 |" in (bundle / "card.md").read_text()
+    )
 
 
 def test_the_bundles_tensors_are_those_of_the_contract(bundle: Path) -> None:

@@ -59,7 +59,9 @@ def copy_of(frames: FrameSet, copy: int, config: AugmentConfig) -> FrameSet:
         augment(frame, mask, config, np.random.default_rng([copy, i]))
         for i, (frame, mask) in enumerate(zip(frames.frames, frames.masks, strict=True))
     ]
-    return FrameSet(np.stack([f for f, _ in pairs]), np.stack([m for _, m in pairs]), frames.scene, frames.split)
+    return FrameSet(
+        np.stack([f for f, _ in pairs]), np.stack([m for _, m in pairs]), frames.scene, frames.split, frames.quality
+    )
 
 
 def cached_latents(

@@ -21,12 +21,14 @@ class FrameSet:
         masks: uint8 [N, 64, 64], 1 where the robot is.
         scene: str [N]; frames of one scene share background and lighting, so splits keep them together.
         split: str [N], the split that the data set itself proposes ("train", "val", ...), or "" where it proposes none.
+        quality: str [N], what kind of picture each is ("lossless", "gif", ...), "" where nobody says; None for all "".
     """
 
     frames: np.ndarray
     masks: np.ndarray
     scene: np.ndarray
     split: np.ndarray
+    quality: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Check what the attributes promise.
@@ -47,13 +49,21 @@ class FrameSet:
             raise ValueError(f"expected mask values 0 and 1, got up to {self.masks.max()}: divide 0/255 masks by 255")
         if len(self.scene) != n or len(self.split) != n:
             raise ValueError(f"expected {n} scenes and splits, got {len(self.scene)} and {len(self.split)}")
+        if self.quality is not None and len(self.quality) != n:
+            raise ValueError(f"expected {n} qualities, got {len(self.quality)}")
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def take(self, index: np.ndarray) -> FrameSet:
         """The frames at `index` (integers or a boolean selection)."""
-        return FrameSet(self.frames[index], self.masks[index], self.scene[index], self.split[index])
+        quality = None if self.quality is None else self.quality[index]
+        return FrameSet(self.frames[index], self.masks[index], self.scene[index], self.split[index], quality)
+
+    @property
+    def qualities(self) -> np.ndarray:
+        """`quality`, "" where nobody says: str [N]."""
+        return np.full(len(self), "") if self.quality is None else self.quality
 
     def sha256(self) -> str:
         """A fingerprint of pixels, masks and scenes, which lineage records."""
@@ -70,6 +80,7 @@ def concatenate(sets: list[FrameSet]) -> FrameSet:
         np.concatenate([s.masks for s in sets]),
         np.concatenate([s.scene for s in sets]),
         np.concatenate([s.split for s in sets]),
+        np.concatenate([s.qualities for s in sets]),
     )
 
 

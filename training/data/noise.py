@@ -16,4 +16,4 @@ def noise_frames(frames: FrameSet, seed: int) -> FrameSet:
     rng = np.random.default_rng(seed)
     colours = frames.frames.reshape(-1, 3)
     drawn = colours[rng.integers(0, len(colours), frames.masks.size)].reshape(frames.frames.shape)
-    return FrameSet(drawn, frames.masks, frames.scene, frames.split)
+    return FrameSet(drawn, frames.masks, frames.scene, frames.split, frames.quality)

@@ -49,7 +49,7 @@ def read_frames(path: Path) -> FrameSet:
 
 
 def read_npz(path: Path) -> FrameSet:
-    """Read `frames` [N,H,W,3] or clips [N,T,H,W,3] with `masks`; `scene` and `split` where they are known.
+    """Read `frames` [N,H,W,3] or clips [N,T,H,W,3] with `masks`; `scene`, `split` and `quality` where they are known.
 
     Each clip, and each frame of a file without scenes, counts as a scene of its own.
 
@@ -63,6 +63,7 @@ def read_npz(path: Path) -> FrameSet:
         frames, masks = file["frames"], file["masks"]
         scene = file["scene"].astype(str) if "scene" in file.files else None
         split = file["split"].astype(str) if "split" in file.files else None
+        quality = file["quality"].astype(str) if "quality" in file.files else None
     if frames.ndim not in (4, 5) or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise DatasetError(
             f"{path}: expected frames uint8 [N,H,W,3] or [N,T,H,W,3], found {frames.dtype} {list(frames.shape)}"
@@ -73,18 +74,19 @@ def read_npz(path: Path) -> FrameSet:
         )
     names = np.array([f"{path.stem}/{i}" for i in range(len(frames))]) if scene is None else scene
     splits = np.full(len(frames), "") if split is None else split
+    qualities = np.full(len(frames), "") if quality is None else quality
     if frames.ndim == 5:
         steps = frames.shape[1]
-        names, splits = np.repeat(names, steps), np.repeat(splits, steps)
+        names, splits, qualities = (np.repeat(of_clip, steps) for of_clip in (names, splits, qualities))
         frames, masks = frames.reshape(-1, *frames.shape[2:]), masks.reshape(-1, *masks.shape[2:])
-    return _frame_set(list(frames), list(masks), names, splits, path)
+    return _frame_set(list(frames), list(masks), names, splits, qualities, path)
 
 
 def read_coco(annotations: Path) -> FrameSet:
     """Read COCO annotations (polygons or run lengths) and the images beside them.
 
-    The mask is the union of all instances, whatever their category. An image's `scene` field is used where there is
-    one; otherwise its scene is the file name up to the last "_" or "-" (`scene03_012.png` -> `scene03`).
+    The mask is the union of all instances, whatever their category. An image's `scene` and `quality` fields are used
+    where there are any; else its scene is the file name up to the last "_" or "-" (`scene03_012.png` -> `scene03`).
 
     Raises:
         DatasetError: Not COCO, or an image that is missing.
@@ -95,7 +97,7 @@ def read_coco(annotations: Path) -> FrameSet:
         images = [coco.imgs[key] for key in sorted(coco.imgs)]
     except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
         raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
-    frames, masks, scenes = [], [], []
+    frames, masks, scenes, qualities = [], [], [], []
     for image in images:
         file = annotations.parent / image["file_name"]
         if not file.is_file():
@@ -107,7 +109,8 @@ def read_coco(annotations: Path) -> FrameSet:
         frames.append(frame)
         masks.append(mask)
         scenes.append(str(image.get("scene") or scene_of(file.stem)))
-    return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), annotations)
+        qualities.append(str(image.get("quality", "")))
+    return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), np.array(qualities), annotations)
 
 
 def scene_of(stem: str) -> str:
@@ -121,12 +124,17 @@ def scene_of(stem: str) -> str:
 
 
 def _frame_set(
-    frames: list[np.ndarray], masks: list[np.ndarray], scene: np.ndarray, split: np.ndarray, path: Path
+    frames: list[np.ndarray],
+    masks: list[np.ndarray],
+    scene: np.ndarray,
+    split: np.ndarray,
+    quality: np.ndarray,
+    path: Path,
 ) -> FrameSet:
     if not frames:
         raise DatasetError(f"{path}: expected at least one frame, found none")
     small = [to_model_size(frame, mask) for frame, mask in zip(frames, masks, strict=True)]
     try:
-        return FrameSet(np.stack([f for f, _ in small]), np.stack([m for _, m in small]), scene, split)
+        return FrameSet(np.stack([f for f, _ in small]), np.stack([m for _, m in small]), scene, split, quality)
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error

@@ -25,6 +25,17 @@ def test_an_npz_file_is_read_as_it_is(tmp_path: Path, toys: FrameSet) -> None:
     assert read.sha256() == toys.sha256()
 
 
+def test_a_file_may_say_of_what_quality_each_frame_is(tmp_path: Path, toys: FrameSet) -> None:
+    read = read_frames(save(tmp_path / "a.npz", toys, quality=np.arange(len(toys)) % 3))
+    assert read.take(np.arange(4)).qualities.tolist() == ["0", "1", "2", "0"]
+
+
+def test_where_a_data_set_says_nothing_of_quality_the_others_still_do(tmp_path: Path, toys: FrameSet) -> None:
+    save(tmp_path / "a.npz", toys.take(np.arange(2)))
+    save(tmp_path / "b.npz", toys.take(np.arange(2)), quality=np.array(["gif", "video"]))
+    assert read_frames(tmp_path).qualities.tolist() == ["", "", "gif", "video"]
+
+
 def test_a_folder_of_shards_is_read_in_order(tmp_path: Path, toys: FrameSet) -> None:
     save(tmp_path / "b.npz", toys.take(np.arange(4, 8)))
     save(tmp_path / "a.npz", toys.take(np.arange(4)))
