@@ -77,8 +77,8 @@ def forms_of(bundle: Bundle, threads: int) -> dict[str, Form]:
     }
     forms: dict[str, Form] = {name: _eager(graph) for name, graph in graphs.items()}
     for precision in bundle.manifest.precisions:
-        session = open_session(bundle.model(precision), bundle.beside(precision), threads=threads)
-        forms[f"onnx {precision}"] = _run(session)
+        model, beside = bundle.model(precision), bundle.beside(precision)
+        forms[f"onnx {precision}"] = _run(open_session(model, beside, threads=threads, as_fast_as_it_gets=True))
     return forms
 
 

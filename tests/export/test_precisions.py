@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -112,6 +113,15 @@ def test_a_bundle_has_every_precision_and_says_what_each_is_worth(bundle: Path) 
         assert measured[precision, "iou_with_fp32"] > 0.9
         assert measured["fp32", "iou_mean"] - measured[precision, "iou_mean"] <= 0.005
         assert f"| {precision} |" in (bundle / "card.md").read_text()
+
+
+def test_int8_is_judged_by_its_exact_sums_on_every_processor(bundle: Path, frames: np.ndarray) -> None:
+    model = open_bundle(bundle).model("int8")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    exact = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    gap = np.abs(probabilities(open_session(model), frames[:4]) - probabilities(exact, frames[:4]))
+    assert gap.mean() < 0.005
 
 
 def test_each_precision_answers_the_golden_frames_within_its_own_tolerance(bundle: Path) -> None:
