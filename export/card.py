@@ -50,7 +50,7 @@ Weights are float16 numbers; arithmetic is float32.
 {credit}
 
 {frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {held_out} held out. The weights are
-the running average at the end of a fixed schedule; nothing was selected on held-out scenes.
+the running average at the end of the schedule; no checkpoint was picked by its score.
 
 ## How well it does
 
