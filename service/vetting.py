@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from service.contract import BundleInvalid, open_bundle
+from service.processor import dot_products
 
 if TYPE_CHECKING:
     from service.contract import Precision
@@ -87,7 +88,7 @@ def memory_bound(cgroup: Path) -> int:
 
 def _main(folder: Path, max_batch: int, precision: str, provider: str, limit_s: int) -> int:
     # The runtime is for the process that tries.
-    from service.engine.choice import choose_precision, dot_products  # noqa: PLC0415
+    from service.engine.choice import choose_precision  # noqa: PLC0415
     from service.slot import Opener  # noqa: PLC0415
 
     with contextlib.suppress(AttributeError, OSError):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from service.errors import quoted
 
@@ -12,25 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from service.contract import Precision
+    from service.processor import DotProducts
 
-__all__ = ["CPU_INFO", "Choice", "DotProducts", "Provider", "choose_precision", "dot_products"]
+__all__ = ["Choice", "Provider", "choose_precision"]
 
 Provider = Literal["cuda", "tensorrt", "cpu"]
-
-CPU_INFO: Final = Path("/proc/cpuinfo")
-
-_DOT_PRODUCT_FLAGS: Final = ("avx512_vnni", "avx_vnni", "asimddp")
-"""Instructions that multiply and add bytes, as Linux names them: Intel and AMD since 2019, ARM since 8.2.
-
-Without them 8-bit products are not only slower: ONNX Runtime's sums of them saturate on older x86 processors.
-"""
-
-
-class DotProducts(NamedTuple):
-    """Whether the processor has fast 8-bit dot products, and how that is known."""
-
-    fast: bool
-    because: str
 
 
 class Choice(NamedTuple):
@@ -38,30 +22,6 @@ class Choice(NamedTuple):
 
     precision: Precision
     reason: str
-
-
-def dot_products(cpu_info: Path = CPU_INFO) -> DotProducts:
-    """What is known of this processor.
-
-    Args:
-        cpu_info: Where Linux describes it.
-    """
-    try:
-        text = cpu_info.read_text("utf-8", "replace")
-    except OSError:
-        if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
-            return DotProducts(fast=True, because="every Apple processor of this kind has 8-bit dot products")
-        return DotProducts(fast=False, because="whether the processor has 8-bit dot products is not known here")
-    words = {
-        word
-        for line in text.splitlines()
-        if line.partition(":")[0].strip() in {"flags", "Features"}
-        for word in line.partition(":")[2].split()
-    }
-    for flag in _DOT_PRODUCT_FLAGS:
-        if flag in words:
-            return DotProducts(fast=True, because=f"the processor has 8-bit dot products ({flag})")
-    return DotProducts(fast=False, because="the processor has no 8-bit dot products")
 
 
 def choose_precision(
@@ -80,6 +40,7 @@ def choose_precision(
         default: What the bundle recommends where nothing better is known.
         dots: What is known of the processor.
 
+    >>> from service.processor import DotProducts
     >>> choose_precision(None, "cpu", ["fp32", "int8"], "fp32", DotProducts(True, "it has them"))
     Choice(precision='int8', reason='it has them')
     """
