@@ -34,6 +34,9 @@ TensorFloat-32 of a GPU makes, far less than a wrong weight or a swapped colour 
 LARGEST_TOLERANCE = 0.5
 """Beyond it a self-test would say nothing."""
 
+BY_QUALITY = "_by_quality"
+"""How the names of scores end that are of one kind of picture only; which one, their `split` says."""
+
 
 def pack(
     folder: Path,
@@ -138,7 +141,7 @@ def _metrics(
     return metrics + [
         Metric(name=name, value=value, data=data, split=f"{split}, quality {kind}", n=scores.n, precision="fp32")
         for kind, scores in by_quality.items()
-        for name, value in (("iou_mean_by_quality", scores.mean), ("iou_sd_by_quality", scores.sd))
+        for name, value in ((f"iou_mean{BY_QUALITY}", scores.mean), (f"iou_sd{BY_QUALITY}", scores.sd))
     ]
 
 

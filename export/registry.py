@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from export.pack import BY_QUALITY
 from training.loggers import mlflow_run_id, require_mlflow
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def register(bundle: Bundle, store: str, run_folder: Path | None = None) -> int:
         "robomask.version": str(manifest.version),
         "robomask.code_revision": str(manifest.lineage.code_revision),
         **({} if parent is None else {"robomask.parent": parent.sha256}),
-        **{f"robomask.{m.name}.{m.precision}": f"{m.value:.6g}" for m in manifest.metrics if m.precision},
+        **{
+            f"robomask.{m.name}.{m.precision}": f"{m.value:.6g}"
+            for m in manifest.metrics
+            if m.precision and not m.name.endswith(BY_QUALITY)  # a tag has room for one of them
+        },
     }
     made = client.create_model_version(
         manifest.name,

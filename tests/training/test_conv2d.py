@@ -17,7 +17,10 @@ def pair(c_in: int, c_out: int, stride: int = 1) -> tuple[nn.Conv2d, nn.Conv2d]:
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_outputs_and_gradients_are_those_of_torch(layout: torch.memory_format, stride: int) -> None:
+def test_outputs_and_gradients_are_those_of_torch(
+    layout: torch.memory_format, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")  # on every processor
     frames = torch.randn(3, 64, 8, 6).to(memory_format=layout)
     results = []
     for conv in pair(64, 65, stride):
@@ -38,9 +41,11 @@ def test_the_kernel_gradient_is_right_at_the_edges(shape: tuple[int, ...]) -> No
     torch.testing.assert_close(kernel_gradient(x, grad), expected)
 
 
-def test_gradients_in_low_precision_are_left_to_torch() -> None:
+def test_gradients_in_low_precision_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     x, weight = torch.randn(1, 64, 8, 8).to(memory_format=torch.channels_last), torch.randn(64, 64, 3, 3)
     weight.requires_grad_()
+    assert product_pays(x, weight)
     with torch.autocast("cpu", torch.bfloat16):
         assert not product_pays(x, weight)
     assert not product_pays(x.double(), weight)
