@@ -167,12 +167,25 @@ class PriorRunConfig(PretrainConfig):
     start: Literal["published", "aligned"] = Field(
         "published", description="first weights: aligned, tokens look at the frame where they are; not with `init`"
     )
-    encoder: Literal["collapsed", "published"] = Field(
-        "collapsed", description="form in which the frame encoder trains; with one frame the two learn the same"
+    encoder: Literal["collapsed", "published", "frozen"] = Field(
+        "collapsed",
+        description="form in which the frame encoder trains; with one frame the first two learn the same; frozen: it "
+        "stays as it is",
+    )
+    frame_encoder: Path | None = Field(
+        None, description="frame encoder to start from: a run folder, a .safetensors, or a published checkpoint"
     )
 
     @model_validator(mode="after")
     def _one_vqvae(self) -> Self:
         if (self.vqvae is None) == (self.init is None):
             raise ValueError("expected either vqvae or init, which holds a VQ-VAE of its own; got both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_of_something(self) -> Self:
+        if self.frame_encoder is not None and not self.model.n_cond_frames:
+            raise ValueError("frame_encoder: a prior that sees no frames has none; set model.n_cond_frames")
+        if self.encoder == "frozen" and self.frame_encoder is None and self.init is None:
+            raise ValueError("encoder=frozen: expected frame_encoder or init, or random weights would stay random")
         return self

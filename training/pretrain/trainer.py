@@ -33,9 +33,10 @@ from training.pretrain.pictures import ClipPictures
 from training.pretrain.prior_module import TrainPrior
 from training.pretrain.steps import SeededSteps
 from training.pretrain.vqvae_module import TrainVQVAE
-from training.pretrain.weights import WeightsError, read_prior, read_vqvae, write_prior, write_vqvae
+from training.pretrain.weights import WeightsError, read_frame_encoder, read_prior, read_vqvae, write_prior, write_vqvae
 from training.progress import ProgressBar
 from training.run import HISTORY, RECORD, code_revision
+from training.videogpt.configuration import frame_encoder_shape
 from training.videogpt.prior import Prior
 from training.videogpt.vqvae import VQVAE
 
@@ -83,8 +84,9 @@ def pretrain_prior(config: PriorRunConfig) -> dict[str, float]:
     """
     prepare(config.machine, config.seed)
     prior = new_prior(config)
-    if config.encoder == "collapsed" and prior.config.n_cond_frames:
+    if config.encoder != "published" and prior.config.n_cond_frames:
         train_collapsed(prior)
+        prior.resnet.requires_grad_(config.encoder != "frozen")
     module = TrainPrior(prior, config.optim, config.steps)
     return _run(config, module, prior.config.vqvae, lambda: write_prior(config.out, prior))
 
@@ -100,15 +102,35 @@ def new_prior(config: PriorRunConfig) -> Prior:
         prior = Prior(config.model.build(start.config.vqvae))
         _check_same(start.config, prior.config, config.init)
         prior.load_state_dict(start.state_dict())
-        return prior
-    if config.vqvae is None:
+    elif config.vqvae is not None:
+        vqvae = read_vqvae(config.vqvae)
+        prior = Prior(config.model.build(vqvae.config))
+        prior.vqvae.load_state_dict(vqvae.state_dict())
+        if config.start == "aligned":
+            start_aligned(prior)
+    else:
         raise ValueError("expected either vqvae or init, got neither")
-    vqvae = read_vqvae(config.vqvae)
-    prior = Prior(config.model.build(vqvae.config))
-    prior.vqvae.load_state_dict(vqvae.state_dict())
-    if config.start == "aligned":
-        start_aligned(prior)
+    if config.frame_encoder is not None:
+        _take_encoder(prior, config.frame_encoder)
     return prior
+
+
+def _take_encoder(prior: Prior, path: Path) -> None:
+    """Give a prior the weights of another frame encoder.
+
+    Raises:
+        WeightsError: They cannot be read or have another shape.
+    """
+    encoder = read_frame_encoder(path).state_dict()
+    found, wanted = (
+        frame_encoder_shape({n: tuple(t.shape) for n, t in state.items()})
+        for state in (encoder, prior.resnet.state_dict())
+    )
+    if found != wanted:
+        raise WeightsError(
+            f"{path}: expected a frame encoder of layers, features and width {wanted}, found {found}: set the same"
+        )
+    prior.resnet.load_state_dict(encoder)
 
 
 def _run(

@@ -4,7 +4,8 @@
     prior.safetensors           the prior, with its copy of the VQ-VAE (`vqvae.*`) and its frame encoder (`resnet.*`)
     frame_encoder.safetensors   the frame encoder alone, with the names of `FrameEncoder`: what finetuning starts from
 
-`write_small_encoder` keeps a frame encoder in a sixth of the space: its 2D collapse, as float16.
+`write_small_encoder` keeps a frame encoder in a sixth of the space: its 2D collapse, as float16. `write_small_prior`
+does so for a whole prior, whose file then has no encoder in it: the one beside it belongs to it.
 
 Each file carries the configuration of its model, as JSON, in its metadata.
 """
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 VQVAE_FILE = "vqvae.safetensors"
 PRIOR_FILE = "prior.safetensors"
 FRAME_ENCODER_FILE = "frame_encoder.safetensors"
+ENCODER_PREFIX = "resnet."
+"""Of the frame encoder's names in a prior."""
 
 
 class WeightsError(ValueError):
@@ -52,7 +55,7 @@ def write_vqvae(folder: Path, vqvae: VQVAE) -> None:
 def write_prior(folder: Path, prior: Prior) -> None:
     """Write the prior of a run and, where it has one, its frame encoder on its own."""
     state = published_state(prior)
-    encoder = {name.removeprefix("resnet."): tensor for name, tensor in state.items() if name.startswith("resnet.")}
+    encoder = {n.removeprefix(ENCODER_PREFIX): tensor for n, tensor in state.items() if n.startswith(ENCODER_PREFIX)}
     if encoder:
         config = {"layers": prior.config.resnet_layers, "dim": prior.config.resnet_dim, "width_multiplier": 1}
         _write(folder / FRAME_ENCODER_FILE, encoder, config)
@@ -69,6 +72,27 @@ def write_small_encoder(file: Path, encoder: FrameEncoder) -> None:
     }
     layers, dim, width = frame_encoder_shape(_shapes(encoder.state_dict()))
     _write(file, state, {"layers": layers, "dim": dim, "width_multiplier": width, "form": "collapsed"})
+
+
+def write_small_prior(folder: Path, prior: Prior) -> list[Path]:
+    """Write a prior, matrices and kernels rounded to float16, and beside it the small form of its frame encoder.
+
+    `read_prior` reads them back. The codebook stays as it is: which code is nearest is a matter of small differences.
+
+    Returns:
+        The files written.
+    """
+    files = [folder / PRIOR_FILE]
+    state = {
+        name: tensor.half() if tensor.ndim > 1 and not name.startswith("vqvae.codebook.") else tensor
+        for name, tensor in prior.state_dict().items()
+        if not name.startswith(ENCODER_PREFIX)
+    }
+    if prior.config.n_cond_frames:
+        files.append(folder / FRAME_ENCODER_FILE)
+        write_small_encoder(files[-1], prior.resnet)
+    _write(files[0], state, dataclasses.asdict(prior.config))
+    return files
 
 
 def read_vqvae(path: Path) -> VQVAE:
@@ -97,7 +121,11 @@ def read_prior(path: Path) -> Prior:
         with _published():
             return load_prior(file)
     model = Prior(_config(file, PriorConfig))
-    _load(model, _tensors(file), file)
+    state = {name: _single(tensor) for name, tensor in _tensors(file).items()}
+    if model.config.n_cond_frames and not any(name.startswith(ENCODER_PREFIX) for name in state):
+        encoder = read_frame_encoder(file.with_name(FRAME_ENCODER_FILE)).state_dict()
+        state |= {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in encoder.items()}
+    _load(model, state, file)
     return model.eval()
 
 
@@ -157,6 +185,11 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except SafetensorError as error:
         raise WeightsError(f"{file}: expected a safetensors file, found {error}") from error
+
+
+def _single(tensor: Tensor) -> Tensor:
+    """Of rounded numbers the float32 form; counts stay."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

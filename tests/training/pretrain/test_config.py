@@ -64,6 +64,12 @@ def test_settings_that_contradict_one_another_are_errors() -> None:
     for both_or_neither in ({}, {"vqvae": "v", "init": "w"}):
         with pytest.raises(ValueError, match="either vqvae or init"):
             PriorRunConfig.model_validate({"out": "p", "data": CLIPS, **both_or_neither})
+    for alone, said in (
+        ({"encoder": "frozen"}, "random weights would stay random"),
+        ({"frame_encoder": "e", "model": {"n_cond_frames": 0}}, "a prior that sees no frames"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            PriorRunConfig.model_validate({"out": "p", "data": CLIPS, "vqvae": "v", **alone})
     with pytest.raises(ValueError, match="learning_rate"):
         VQVAERunConfig.model_validate({"out": "v", "data": CLIPS, "optim": {"learning_rate": 1}})
 

@@ -139,6 +139,26 @@ def test_runs_start_from_the_weights_of_others(
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 
+def test_a_prior_learns_to_use_a_frozen_frame_encoder(tmp_path: Path, prior_config: MakePrior) -> None:
+    first = prior_config(tmp_path / "first")
+    pretrain_prior(first)
+    second = prior_config(tmp_path / "second", frame_encoder=first.out, encoder="frozen", seed=5)
+    pretrain_prior(second)
+    one, other = read_prior(first.out).state_dict(), read_prior(second.out).state_dict()
+    encoder = [name for name in one if name.startswith("resnet.")]
+    assert encoder
+    assert all(torch.equal(one[name], other[name]) for name in encoder)
+    assert not torch.equal(one["fc_in.weight"], other["fc_in.weight"])
+
+
+def test_a_frame_encoder_of_another_size_is_refused(tmp_path: Path, prior_config: MakePrior) -> None:
+    first = prior_config(tmp_path / "first")
+    pretrain_prior(first)
+    size = {**first.model.model_dump(), "resnet_dim": 24}
+    with pytest.raises(WeightsError, match="expected a frame encoder of"):
+        pretrain_prior(prior_config(tmp_path / "second", frame_encoder=first.out, model=size))
+
+
 def test_weights_of_another_size_are_refused_by_the_numbers_that_differ(
     tmp_path: Path, vqvae_config: MakeVQVAE, vqvae_run: Path
 ) -> None:
