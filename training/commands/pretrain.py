@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lightning.pytorch.utilities import rank_zero_only
 from pydantic_settings import CliApp
 
+from training.commands.flags import repeat_flags
 from training.commands.train import quieten_lightning
 from training.data.readers import DatasetError
 from training.pretrain.config import PriorRunConfig, VQVAERunConfig
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
         return 0 if asked else 2
     name, *rest = argv
     kind = KINDS[name]
-    config = CliApp.run(kind.config, cli_args=rest)
+    config = CliApp.run(kind.config, cli_args=repeat_flags(rest))
     quieten_lightning()
     warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")  # the VQ-VAE
     say = rank_zero_only(print)

@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import CliApp, CliPositionalArg
 
 from training.clips.batches import ClipShape, HeldOutClips
+from training.commands.flags import repeat_flags
 from training.config import Config
 from training.data.readers import DatasetError
 from training.pretrain.clip_data import open_parts
@@ -112,7 +113,7 @@ def draw_futures(prior: Prior, clips_u8: Tensor, folder: Path, *, temperature: f
 
 def main(argv: Sequence[str]) -> int:
     """Run from the command line; returns the exit status."""
-    config = CliApp.run(HeldOutConfig, cli_args=list(argv))
+    config = CliApp.run(HeldOutConfig, cli_args=repeat_flags(argv))
     try:
         prior, run = read_prior(config.run).eval(), _run_config(config.run)
         data = run.data.model_copy(update={"clips": config.clips}) if config.clips else run.data

@@ -104,8 +104,8 @@ def flags(config: VQVAERunConfig | PriorRunConfig) -> list[str]:
             flag = ".".join(filter(None, (name, inner))).replace("_", "-")
             if isinstance(setting, bool):
                 arguments.append(f"--{flag}" if setting else f"--no-{flag}")
-            else:
-                arguments += [f"--{flag}", json.dumps(setting) if isinstance(setting, list) else str(setting)]
+            elif setting != []:
+                arguments += [f"--{flag}", *map(str, setting if isinstance(setting, list) else [setting])]
     return arguments
 
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_read_is_named(
     arguments = flags(prior_config(tmp_path / "run", vqvae=tmp_path / "absent"))
     assert main(["prior", *arguments]) == 1
     assert "expected vqvae.safetensors of a finished run" in capsys.readouterr().err
-    assert main(["prior", *arguments, "--data.clips", json.dumps([str(tmp_path / "gone.npz")])]) == 1
+    assert main(["prior", *arguments, "--data.clips", str(tmp_path / "gone.npz")]) == 1
     assert main([]) == 2
     assert main(["--help"]) == 0
 
