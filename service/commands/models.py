@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service.client.admin import ModelAdmin, gate_of
@@ -35,18 +36,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="robomask models",
         description="What a running service serves, and changing it, for which ROBOMASK_ADMIN_TOKEN has to be set to "
         "the service's own.",
+        parents=[_options("http://127.0.0.1:8000", as_it_is=False)],
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the service's answer as it is")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="versions, what each is doing, the trial, and what was done lately")
-    actions.add_parser("activate", help="put a version into service").add_argument("version", type=int)
-    actions.add_parser("rollback", help="go back to the version that served before")
+    add = partial(actions.add_parser, parents=[_options(argparse.SUPPRESS, as_it_is=argparse.SUPPRESS)])
+    add("list", help="versions, what each is doing, the trial, and what was done lately")
+    add("activate", help="put a version into service").add_argument("version", type=int)
+    add("rollback", help="go back to the version that served before")
     for name, does in (
         ("shadow", "let a version run a share of streams again, and compare"),
         ("canary", "let a version answer a share of streams, and compare"),
     ):
-        action = actions.add_parser(name, help=does)
+        action = add(name, help=does)
         action.add_argument("version", type=int)
         action.add_argument(
             "--share", type=float, default=1.0 if name == "shadow" else 0.1, help="%(default)s; 0 ends it"
@@ -57,6 +58,19 @@ def _parser() -> argparse.ArgumentParser:
             help="take over or be dropped by itself: frames=1000,min_iou=0.9,max_latency_ratio=1.2,max_error_rate=0",
         )
     return parser
+
+
+def _options(url: str, *, as_it_is: bool | str) -> argparse.ArgumentParser:
+    """Options that stand before the action or after it.
+
+    Args:
+        url: Default of `--url`. Defaults after the action are suppressed, or they would undo what stood before it.
+        as_it_is: Default of `--json`.
+    """
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--url", default=url, help="address of the service (http://127.0.0.1:8000)")
+    options.add_argument("--json", action="store_true", default=as_it_is, help="print the service's answer as it is")
+    return options
 
 
 def _ask(admin: ModelAdmin, chosen: argparse.Namespace) -> Listing:

@@ -281,11 +281,11 @@ def test_the_command_lists_and_changes(
         assert "got none" in capsys.readouterr().err
         monkeypatch.setenv("ROBOMASK_ADMIN_TOKEN", TOKEN)
         assert main([*url, "activate", "2"]) == 0
-        assert main([*url, "rollback"]) == 0
+        assert main(["rollback", *url]) == 0
         assert main([*url, "shadow", "2", "--share", "0.5", "--promote-if", "frames=9,min_iou=0.5"]) == 0
         assert main([*url, "canary", "2"]) == 0
         capsys.readouterr()
-        assert main([*url, "list"]) == 0
+        assert main(["list", *url]) == 0
         text = capsys.readouterr().out
         assert "canary of 2 against 1" in text
         assert "rollback 1 by api: rolled-back" in text
