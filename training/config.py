@@ -176,7 +176,10 @@ class MachineConfig(Config):
         -1, ge=-1, description="processes a node, each with a device; -1: all GPUs, or one CPU process"
     )
     nodes: int = Field(1, gt=0)
-    precision: Literal["bf16-mixed", "32-true"] = Field("bf16-mixed", description="arithmetic of the training step")
+    precision: Literal["auto", "bf16-mixed", "32-true"] = Field(
+        "auto",
+        description="arithmetic of the training step; auto: bfloat16 where the device computes in it, else float32",
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 leaves PyTorch's choice")
 
 

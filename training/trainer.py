@@ -29,7 +29,7 @@ from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
 from training.loggers import make_loggers
-from training.machine import prepare, trainer_arguments
+from training.machine import prepare, settled, trainer_arguments
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
@@ -104,6 +104,7 @@ def train(
         RunError: Weights to start from that cannot be read or do not fit.
         ValueError: Settings that do not fit together.
     """
+    config = config.model_copy(update={"machine": settled(config.machine)})
     prepare(config.machine, config.seed)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)

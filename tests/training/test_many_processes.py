@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from training.commands.train import main
-from training.config import AugmentConfig, TrainConfig
+from training.config import AugmentConfig, MachineConfig, TrainConfig
 from training.data.batches import train_loader
 from training.data.frames import FrameSet
 from training.history import read_history
+from training.machine import settled
 from training.run import HISTORY, load_segmenter, read_run
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +73,11 @@ def test_precision_and_threads_have_short_flags(capsys: pytest.CaptureFixture[st
     assert "--precision" in shown
     assert "--machine.nodes" in shown
     assert TrainConfig.model_validate({"out": "run", "data": {"train": ["a"]}}).machine.devices == -1
+
+
+def test_arithmetic_is_settled_by_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = MachineConfig(accelerator="cpu")
+    for has, comes_to in (({"avx512_bf16": True}, "bf16-mixed"), ({"amx_bf16": True}, "bf16-mixed"), ({}, "32-true")):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda has=has: has)
+        assert settled(on_cpu).precision == comes_to
+        assert settled(on_cpu.model_copy(update={"precision": "bf16-mixed"})).precision == "bf16-mixed"

@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from training.clips.batches import ClipShape
 from training.history import read_history
 from training.loggers import make_loggers
-from training.machine import prepare, trainer_arguments
+from training.machine import prepare, settled, trainer_arguments
 from training.pretrain.aligned_start import start_aligned
 from training.pretrain.clip_data import ClipData, describe, open_parts
 from training.pretrain.history import EpochHistory
@@ -62,6 +62,7 @@ def pretrain_vqvae(config: VQVAERunConfig) -> dict[str, float]:
         DatasetError: Clips that cannot be read.
         WeightsError: `config.init` that cannot be read or does not fit.
     """
+    config = config.model_copy(update={"machine": settled(config.machine)})
     prepare(config.machine, config.seed)
     vqvae = VQVAE(config.model.build())
     if config.init is not None:
@@ -82,6 +83,7 @@ def pretrain_prior(config: PriorRunConfig) -> dict[str, float]:
         DatasetError: Clips that cannot be read.
         WeightsError: A VQ-VAE, or `config.init`, that cannot be read or does not fit.
     """
+    config = config.model_copy(update={"machine": settled(config.machine)})
     prepare(config.machine, config.seed)
     prior = new_prior(config)
     if config.encoder != "published" and prior.config.n_cond_frames:
