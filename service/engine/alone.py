@@ -10,8 +10,6 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from service.allocator import give_back_memory
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,6 +43,5 @@ class Alone:
     def _open(self) -> None:
         try:
             self._engine = self._open_engine()
-            give_back_memory()  # opening a model takes several times what stays
         except Exception as error:  # noqa: BLE001 - whatever it is, the service does without
             _log.warning("one frame at a time goes on with as many threads as several: %s", error)

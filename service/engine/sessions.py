@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import onnxruntime as ort
 
+from service.allocator import give_back_memory
 from service.background import at_once
 from service.contract import INPUTS, OUTPUTS, Bundle, BundleInvalid, TensorSpec
 from service.onnx_file import OnnxInvalid, inspect_onnx
@@ -66,6 +67,7 @@ def open_session(
     try:
         inspect_onnx(content, beside)
         session = pace(lambda: ort.InferenceSession(content, options, providers=list(providers)))
+        give_back_memory()  # opening a model takes several times what stays
     except OnnxInvalid as error:
         raise BundleInvalid(f"{bundle.folder}: {error}") from error
     except Exception as error:
