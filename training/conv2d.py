@@ -1,8 +1,9 @@
-"""A 2D convolution whose weight gradient is a matrix product where that is quicker.
+"""A 2D convolution whose gradients are computed otherwise where that is quicker.
 
 On CPUs with AVX2 but no AVX-512, oneDNN takes more than twice as long for the gradient of a 3x3 kernel as for the
-forward pass. The same sum as a few matrix products runs at the speed of the forward pass: a step of the frame encoder
-costs a quarter less (`python -m training.pretrain.bench_encoder --part encoder --precision 32-true`).
+forward pass, and half as long again for that of its input. The same sums as a few matrix products, and as a forward
+convolution with the mirrored kernel, run at the speed of the forward pass: a step of the frame encoder costs over a
+quarter less (`python -m training.pretrain.bench_encoder --part encoder --precision 32-true`).
 """
 
 from __future__ import annotations
@@ -96,9 +97,8 @@ class _Conv3x3(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_input = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_input = torch.ops.aten.convolution_backward(
-                grads[0], x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False]
-            )[0]
+            # every input pixel hears from the outputs around it: a forward pass through the mirrored kernel
+            of_input = F.conv2d(grads[0], weight.flip(2, 3).transpose(0, 1), padding=1)
         if ctx.needs_input_grad[1]:
             of_weight = kernel_gradient(x, grads[0])
         return of_input, of_weight

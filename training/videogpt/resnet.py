@@ -43,9 +43,11 @@ class ChannelNorm(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise; the kernel keeps its statistics in float32 whatever the dtype of `x`."""
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """Normalise, and rectify if asked to; the kernel keeps its statistics in float32 whatever the dtype of `x`."""
         normed: Tensor = self.norm(x.movedim(1, -1))
+        if relu:
+            normed = torch.relu_(normed)  # in place before the view below: after it, autograd would copy three times
         return normed.movedim(-1, 1)
 
 
@@ -55,11 +57,11 @@ class NormRelu(nn.Module):
     def __init__(self, channels: int, *, relu: bool = True) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
-        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+        self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, ...] -> the same shape."""
-        y: Tensor = self.relu(self.norm(x))
+        y: Tensor = self.norm(x, relu=self.relu)
         return y
 
 
