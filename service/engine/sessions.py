@@ -67,11 +67,12 @@ def open_session(
     try:
         inspect_onnx(content, beside)
         session = pace(lambda: ort.InferenceSession(content, options, providers=list(providers)))
-        give_back_memory()  # opening a model takes several times what stays
     except OnnxInvalid as error:
         raise BundleInvalid(f"{bundle.folder}: {error}") from error
     except Exception as error:
         raise BundleInvalid(f"{bundle.folder}: expected an ONNX model, the runtime refuses it: {error}") from error
+    finally:
+        give_back_memory()  # opening a model takes several times what stays
     found = [*session.get_inputs(), *session.get_outputs()]
     wanted = [*INPUTS, *OUTPUTS]
     if len(found) != len(wanted) or not all(map(_agrees, wanted, found)):

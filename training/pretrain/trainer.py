@@ -33,10 +33,16 @@ from training.pretrain.pictures import ClipPictures
 from training.pretrain.prior_module import TrainPrior
 from training.pretrain.steps import SeededSteps
 from training.pretrain.vqvae_module import TrainVQVAE
-from training.pretrain.weights import WeightsError, read_frame_encoder, read_prior, read_vqvae, write_prior, write_vqvae
+from training.pretrain.weights import (
+    WeightsError,
+    read_prior,
+    read_vqvae,
+    take_frame_encoder,
+    write_prior,
+    write_vqvae,
+)
 from training.progress import ProgressBar
 from training.run import HISTORY, RECORD, code_revision
-from training.videogpt.configuration import frame_encoder_shape
 from training.videogpt.prior import Prior
 from training.videogpt.vqvae import VQVAE
 
@@ -86,9 +92,11 @@ def pretrain_prior(config: PriorRunConfig) -> dict[str, float]:
     config = config.model_copy(update={"machine": settled(config.machine)})
     prepare(config.machine, config.seed)
     prior = new_prior(config)
-    if config.encoder != "published" and prior.config.n_cond_frames:
-        train_collapsed(prior)
-        prior.resnet.requires_grad_(config.encoder != "frozen")
+    n_frames, frozen = prior.config.n_cond_frames, config.encoder == "frozen"
+    if n_frames:
+        if config.encoder == "collapsed" or (frozen and n_frames == 1):
+            train_collapsed(prior)
+        prior.resnet.requires_grad_(not frozen)
     module = TrainPrior(prior, config.optim, config.steps)
     return _run(config, module, prior.config.vqvae, lambda: write_prior(config.out, prior))
 
@@ -113,26 +121,8 @@ def new_prior(config: PriorRunConfig) -> Prior:
     else:
         raise ValueError("expected either vqvae or init, got neither")
     if config.frame_encoder is not None:
-        _take_encoder(prior, config.frame_encoder)
+        take_frame_encoder(prior, config.frame_encoder)
     return prior
-
-
-def _take_encoder(prior: Prior, path: Path) -> None:
-    """Give a prior the weights of another frame encoder.
-
-    Raises:
-        WeightsError: They cannot be read or have another shape.
-    """
-    encoder = read_frame_encoder(path).state_dict()
-    found, wanted = (
-        frame_encoder_shape({n: tuple(t.shape) for n, t in state.items()})
-        for state in (encoder, prior.resnet.state_dict())
-    )
-    if found != wanted:
-        raise WeightsError(
-            f"{path}: expected a frame encoder of layers, features and width {wanted}, found {found}: set the same"
-        )
-    prior.resnet.load_state_dict(encoder)
 
 
 def _run(

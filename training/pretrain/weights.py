@@ -151,6 +151,21 @@ def read_frame_encoder(path: Path) -> FrameEncoder:
     return model.eval()
 
 
+def take_frame_encoder(prior: Prior, path: Path) -> None:
+    """Give a prior the weights of another frame encoder, from wherever `read_frame_encoder` finds them.
+
+    Raises:
+        WeightsError: Nothing of the kind there, or one of another size.
+    """
+    encoder = read_frame_encoder(path).state_dict()
+    found, wanted = (frame_encoder_shape(_shapes(state)) for state in (encoder, prior.resnet.state_dict()))
+    if found != wanted:
+        raise WeightsError(
+            f"{path}: expected a frame encoder of layers, features and width {wanted}, found {found}: set the same"
+        )
+    prior.resnet.load_state_dict(encoder)
+
+
 def _write(file: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Write under another name, then rename: a file under its own name is whole."""
     temporary = file.with_name(f".{file.name}")

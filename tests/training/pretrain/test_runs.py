@@ -139,10 +139,12 @@ def test_runs_start_from_the_weights_of_others(
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 
-def test_a_prior_learns_to_use_a_frozen_frame_encoder(tmp_path: Path, prior_config: MakePrior) -> None:
-    first = prior_config(tmp_path / "first")
+@pytest.mark.parametrize("n_frames", [1, 4])
+def test_a_prior_learns_to_use_a_frozen_frame_encoder(tmp_path: Path, prior_config: MakePrior, n_frames: int) -> None:
+    size = {**prior_config(tmp_path).model.model_dump(), "n_cond_frames": n_frames}
+    first = prior_config(tmp_path / "first", model=size, encoder="published")
     pretrain_prior(first)
-    second = prior_config(tmp_path / "second", frame_encoder=first.out, encoder="frozen", seed=5)
+    second = prior_config(tmp_path / "second", model=size, frame_encoder=first.out, encoder="frozen", seed=5)
     pretrain_prior(second)
     one, other = read_prior(first.out).state_dict(), read_prior(second.out).state_dict()
     encoder = [name for name in one if name.startswith("resnet.")]
