@@ -2,8 +2,8 @@
 
 On CPUs with AVX2 but no AVX-512, oneDNN takes more than twice as long for the gradient of a 3x3 kernel as for the
 forward pass, and half as long again for that of its input. The same sums as a few matrix products, and as a forward
-convolution with the mirrored kernel, run at the speed of the forward pass: the collapsed frame encoder trains 2.1 times
-as fast as the published one instead of 1.8 times:
+convolution with the mirrored kernel, run at the speed of the forward pass: the collapsed frame encoder trains about
+twice as fast as the published one instead of 1.8 times:
 
     python -m training.pretrain.bench_encoder --part encoder --precision 32-true
 """
