@@ -32,6 +32,11 @@ class Budget(Config):
     steps_per_epoch: int = Field(50, gt=0)
     batch_size: int = Field(16, gt=0)
 
+    def of(self, *, frozen: bool) -> dict[str, int]:
+        """What of it a row depends on: results of the others stay when the rest is changed."""
+        apart = {"epochs", "steps_per_epoch"} if frozen else {"head_steps"}
+        return self.model_dump(exclude=apart)
+
 
 class AblateConfig(Config):
     """One run of the study: rows, times folds of scenes, times seeds."""

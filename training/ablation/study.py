@@ -136,7 +136,7 @@ def _cell(config: AblateConfig, parts: Parts, cell: Cell, frames: FrameSet) -> d
         [cell.fold, cell.seed, config.folds, config.fold_seed, frames.sha256(), parts.weights(row)],
         [list(parts.layers), config.width, config.copies, config.sampled_copies],
         optim_of(config, row).model_dump(mode="json") if row.encoder else None,
-        [config.budget.model_dump(mode="json"), config.augment.model_dump(mode="json")],
+        [config.budget.of(frozen=row.frozen), config.augment.model_dump(mode="json")],
     )
     folder = config.out / "results"
     found = read_result(folder, cell, key)
