@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from service.freshness import Freshness
     from service.scheduler import Done, Model
 
-__all__ = ["Backlog", "Job", "Taken", "run_size"]
+__all__ = ["QUICK_S", "Backlog", "Job", "Taken", "run_size"]
 
+QUICK_S: Final = 0.001
+"""A run that is quicker than this costs about as much as handing it to another thread and its result back."""
 _TURN_S: Final = 0.002
-"""Work that a worker takes at one time, if frames are so quick that handing each over costs as much as running it."""
+"""Work that a worker takes at one time, if frames are that quick."""
 _EXACT_JOBS: Final = 64
 """Up to here the wait is found by playing through who takes what; beyond, by dividing the work by the workers."""
 
@@ -184,9 +186,13 @@ class Backlog:
         return older
 
     def wake(self, most: int) -> None:
-        """Wake workers that wait for work."""
+        """Wake workers that wait for work; for quick frames all but one, as the event loop is as busy as they are."""
         with self._changed:
-            if self._idle:
+            if not self._idle or not self._jobs:
+                return
+            if self._jobs[0].run_time.is_quick(QUICK_S):
+                most = min(most, max(1, self._workers - 1) - len(self._busy_until_s))
+            if most > 0:
                 self._changed.notify(min(most, len(self._jobs)))
 
     def take(self, worker: int) -> Taken:
@@ -256,8 +262,8 @@ class Backlog:
         first = self._jobs[0]
         run_time = first.run_time
         count, due_s = len(first.frames), first.due_s
-        most = max(run_size(first), int(_TURN_S / max(run_time.expect_s(1), 1e-5)) if run_time.known else 1)
-        if not run_time.batch_pays:  # others that wait for work are to have their share
+        most = max(run_size(first), _in_a_turn(run_time))
+        if not (run_time.batch_pays or run_time.is_quick(QUICK_S)):  # others that wait for work are to have their share
             most = min(most, -(-self._frames // (self._idle + 1)))
         end = 1
         for job in self._jobs[1:]:
@@ -315,8 +321,17 @@ class Backlog:
 
 
 def run_size(job: Job) -> int:
-    """Most frames that are run together with this job: as the model allows, or one if together is no quicker."""
-    return 1 if job.run_time.batch_loses else job.model.max_batch
+    """Most frames that are run together with this job: as the model allows, or one if together is no quicker.
+
+    Quick frames run together for a turn even so: what is saved is not in the model but between the threads.
+    """
+    most = 1 if job.run_time.batch_loses else job.model.max_batch
+    return max(most, min(job.model.max_quick, _in_a_turn(job.run_time)))
+
+
+def _in_a_turn(run_time: RunTime) -> int:
+    """How many frames are a turn's work, if they are quick; or one."""
+    return int(_TURN_S / max(run_time.least_s, 1e-5)) if run_time.is_quick(QUICK_S) else 1
 
 
 def _place(job: Job) -> float:

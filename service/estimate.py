@@ -11,6 +11,7 @@ _STALE_S: Final = 1.0
 _PAYS: Final = 0.7
 _RESERVE: Final = 0.4
 _GAINS: Final = 0.9
+_HELD_UP: Final = 10
 
 
 class RunTime:
@@ -74,6 +75,13 @@ class RunTime:
         if waits:
             return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)
         return max(least_s, expected_s - 2 * frames * self.spread_s)
+
+    def is_quick(self, most_s: float) -> bool:
+        """Whether a frame is known to take less than this in itself.
+
+        Beside a busy event loop it then seems to take several times as long, as it has to wait for the interpreter.
+        """
+        return self.known and self.least_s < most_s and self._alone_s < _HELD_UP * most_s
 
     @property
     def batch_pays(self) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from service.backlog import Backlog, Job, run_size
+from service.backlog import QUICK_S, Backlog, Job, run_size
 from service.engine import Prediction
 from service.errors import ModelFault
 from service.estimate import RunTime
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Done", "Model", "Outcome", "Scheduler"]
 
-_QUICK_S: Final = 0.001
-"""A run that is quicker than this may hold up the event loop."""
 _SLOW_S: Final = 0.004
 """From here on a run gains more from several threads than they cost."""
 _ALONE_FROM: Final = 20
@@ -45,6 +43,10 @@ class Model(Protocol):
     @property
     def max_batch(self) -> int:
         """Most frames in one run."""
+
+    @property
+    def max_quick(self) -> int:
+        """Most frames in one run if they are so quick that handing them over costs as much as running them."""
 
     def alone(self) -> Model | None:
         """The same model, quicker for one frame at a time and slower for many, if there is one."""
@@ -217,7 +219,7 @@ class Scheduler:
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking.discard(loop)
-        alone = self._backlog.take_alone(_QUICK_S)
+        alone = self._backlog.take_alone(QUICK_S)
         if alone is None:
             self._backlog.wake(self._workers)
             return

@@ -125,7 +125,9 @@ class Settings(BaseSettings):
         "core. More than --intra-op-threads opens the model a second time when that happens.",
     )
     max_batch: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="Most frames in one run of the model; by default 1 on a CPU, where more gain nothing, or 32."
+        None,
+        description="Most frames in one run of the model; by default 1 on a CPU, where more gain nothing (8 if a frame "
+        "takes less than a millisecond), or 32.",
     )
     queue_limit: Annotated[int, Field(ge=1, le=100_000)] = Field(
         256, description="Most frames that wait for the model: a bound on memory, whatever the bound on time says."

@@ -21,6 +21,8 @@ __all__ = ["Engine", "Plain", "Prediction", "Runner"]
 
 MAX_BATCH: Final[dict[Provider, int]] = {"cpu": 1, "cuda": 32, "tensorrt": 32}
 """On a CPU a batch is no faster than its frames one by one on several cores, and those are fairer."""
+_MAX_QUICK: Final = 8
+"""Unless a frame takes less than handing it to another thread: then so many share the cost of that."""
 
 
 class Prediction(NamedTuple):
@@ -63,6 +65,7 @@ class Engine:
         precision: Which of the bundle's models it is.
         reason: Why it is this device and this precision, for people.
         max_batch: Most frames in one run.
+        max_quick: Most frames in one run if they are quick ones.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Engine:
     ) -> None:
         self._runner = runner
         self.max_batch = max_batch or MAX_BATCH[provider]
+        self.max_quick = max_batch or max(_MAX_QUICK, self.max_batch)
         self.provider: Provider = provider
         self.precision: Precision = precision
         self.reason = reason

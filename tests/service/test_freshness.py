@@ -147,7 +147,7 @@ def test_a_model_that_takes_longer_than_ever_does_not_make_a_client_wait_past_it
     from service.scheduler import Scheduler
 
     class Stuck:
-        max_batch = 1
+        max_batch = max_quick = 1
 
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self.go = asyncio.Event()

@@ -22,8 +22,9 @@ POISON = 255
 class Sums:
     """A model whose probability is a frame's first value; it fails on poison, and can be held up."""
 
-    def __init__(self, max_batch: int) -> None:
+    def __init__(self, max_batch: int, max_quick: int | None = None) -> None:
         self.max_batch = max_batch
+        self.max_quick = max_quick or max_batch
         self.batches: list[list[int]] = []
         self.go = threading.Event()
         self.go.set()
@@ -218,7 +219,7 @@ def test_a_quick_model_and_one_without_such_a_form_run_as_they_are(
 
 def test_a_model_that_raises_anything_becomes_a_fault_of_the_model() -> None:
     class Broken:
-        max_batch = 1
+        max_batch = max_quick = 1
 
         def alone(self) -> None:
             return None
@@ -420,5 +421,53 @@ def test_frames_that_are_no_quicker_together_are_run_one_by_one() -> None:
             model.go.set()
             await asyncio.gather(first, *rest)
             assert model.batches == [[0], [1], [2], [3]]
+
+    asyncio.run(scenario())
+
+
+def test_frames_so_quick_that_handing_them_over_costs_as_much_run_together_for_a_turn() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1, max_quick=8)
+            first = await held(scheduler, model)
+            known(scheduler, model, 0.00045)  # a turn is 2 ms
+            for _ in range(20):
+                scheduler._run_time(model).add(4, 0.002, time.perf_counter())  # no quicker than one by one
+            rest = await queued(scheduler, model, *((value,) for value in range(1, 7)))
+            model.go.set()
+            await asyncio.gather(first, *rest)
+            assert model.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+    asyncio.run(scenario())
+
+
+def test_frames_that_take_long_run_one_by_one_where_the_model_says_so() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=1, max_quick=8)
+            first = await held(scheduler, model)
+            known(scheduler, model, 0.1)
+            rest = await queued(scheduler, model, (1,), (2,), (3,))
+            model.go.set()
+            await asyncio.gather(first, *rest)
+            assert model.batches == [[0], [1], [2], [3]]
+
+    asyncio.run(scenario())
+
+
+def test_quick_frames_leave_a_core_to_the_event_loop() -> None:
+    """Two workers and the loop on two cores would wait for each other more than they work."""
+
+    async def scenario() -> None:
+        with scheduler_of(workers=2) as scheduler:
+            model = Sums(max_batch=1, max_quick=8)
+            first = await held(scheduler, model)
+            known(scheduler, model, 0.00045)
+            rest = await queued(scheduler, model, (1,), (2,), (3,))
+            await asyncio.sleep(0)
+            assert scheduler.waiting_frames == 3  # the other worker has not been woken
+            model.go.set()
+            await asyncio.gather(first, *rest)
+            assert model.batches == [[0], [1, 2, 3]]
 
     asyncio.run(scenario())
