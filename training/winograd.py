@@ -124,22 +124,26 @@ def gradients(
     scratch = _Scratch(x)
     back = Transforms(*[matrix.t().contiguous() for matrix in transforms()])
     mirrored = _kernel_points(kernel).transpose(1, 2) if of_input else None
-    on_points = x.new_zeros(36, c_in, c_out)
-    padded = x.new_zeros(batch, height + 2, width + 2, c_in)
+    on_points = x.new_empty(36, c_in, c_out) if of_kernel else None
+    of_pixels = x.new_empty(batch, height, width, c_in) if of_input else None
     grads = grad.permute(0, 2, 3, 1)
     for chunk, tiles in _chunks(x, scratch):
         of_tiles = _as_tiles(grads[chunk])
         outputs = scratch.take("outputs", *of_tiles.shape).copy_(of_tiles)
         products = scratch.both_axes("products", back.of_output, outputs.view(TILE * TILE, -1)).view(36, -1, c_out)
-        if of_kernel:
-            on_points.baddbmm_(tiles.view(36, -1, c_in).transpose(1, 2), products)
-        if mirrored is not None:
+        if on_points is not None:
+            on_points.baddbmm_(tiles.view(36, -1, c_in).transpose(1, 2), products, beta=int(chunk.start > 0))
+        if of_pixels is not None and mirrored is not None:
             on_tiles = torch.bmm(products, mirrored, out=scratch.take("inputs", 36, products.shape[1], c_in))
-            _add_tiles(padded[chunk], scratch.both_axes("points", back.of_input, on_tiles.view(36, -1)))
-    taps = scratch.both_axes("taps", back.of_kernel, on_points.view(36, -1)).view(3, 3, c_in, c_out)
+            inputs = scratch.both_axes("points", back.of_input, on_tiles.view(36, -1))
+            target = of_pixels[chunk]
+            padded = scratch.take("padded", len(target), height + 2, width + 2, c_in).zero_()
+            _add_tiles(padded, inputs)
+            target.copy_(padded[:, 1:-1, 1:-1])
+    taps = None if on_points is None else scratch.both_axes("taps", back.of_kernel, on_points.view(36, -1))
     return (
-        padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2) if of_input else None,
-        taps.permute(3, 2, 0, 1) if of_kernel else None,
+        None if of_pixels is None else of_pixels.permute(0, 3, 1, 2),
+        None if taps is None else taps.view(3, 3, c_in, c_out).permute(3, 2, 0, 1),
     )
 
 
