@@ -31,6 +31,9 @@ def augment(
         frame, mask = occlude(frame, mask, rng)
     if rng.random() < config.colour:
         frame = recolour(frame, rng)
+    if rng.random() < config.black_edge:  # it is in the recordings: every copy of them blurs and compresses it too
+        frame = frame.copy()
+        frame[0], frame[:, 0] = 0, 0
     if rng.random() < config.blur:
         frame = blur(frame, rng)
     if rng.random() < config.noise:
@@ -38,9 +41,6 @@ def augment(
         frame = _u8(frame + rng.normal(0, sigma, frame.shape))
     if rng.random() < config.compress:
         frame = compress(frame, rng)
-    if rng.random() < config.black_edge:
-        frame = frame.copy()
-        frame[0], frame[:, 0] = 0, 0
     if rng.random() < config.stamp:
         frame = stamp(frame, rng)
     return frame, mask

@@ -65,3 +65,13 @@ def test_epochs_are_stretches_of_one_sequence() -> None:
     sampler = StretchSampler(2, 3, rank=0, world=1)
     sampler.set_epoch(2)
     assert list(sampler) == [12, 13, 14, 15, 16, 17]
+
+
+def test_the_black_edge_is_as_blurred_as_the_rest_of_the_picture() -> None:
+    """As it is in copies of the recordings; with a sharp one alone a model takes a soft one for robot."""
+    white, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.uint8)
+    edged = OFF.model_copy(update={"black_edge": 1.0, "blur": 1.0})
+    columns = [augment(white, mask, edged, np.random.default_rng(seed))[0][32, :3, 0] for seed in range(20)]
+    assert any(0 < first < second < 255 for first, second, _ in columns)
+    sharp = augment(white, mask, edged.model_copy(update={"blur": 0.0}), np.random.default_rng(0))[0]
+    assert sharp[32, :3, 0].tolist() == [0, 255, 255]
