@@ -1,0 +1,97 @@
+"""How well models bear other cameras and copies: `python -m export.bench_conditions MODEL ... --data DATA`.
+
+The same labelled frames are measured again under each of `export.conditions`. A model is a run folder, a bundle, or the
+address of a service.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import CliApp, CliPositionalArg
+
+from export.commands.evaluate import select
+from export.conditions import CONDITIONS
+from export.evaluate import EvaluationError, masks_of
+from service.contract import BundleInvalid
+from training.data.readers import DatasetError, read_frames
+from training.run import RunError
+from training.scores import Score, score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from export.conditions import Change
+    from export.evaluate import Masks
+    from training.data.frames import FrameSet
+
+
+class ConditionsConfig(BaseModel):
+    """Measure the IoU of models on frames as they are and as other cameras would have given them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: CliPositionalArg[list[str]] = Field(
+        min_length=1, description="run folders, bundles or addresses of services"
+    )
+    data: Path = Field(description="labelled frames")
+    split: str = Field("val", description="the part of `data` to measure on, or all")
+    least: int = Field(40, ge=0, description="frames with fewer robot pixels than this left are left out")
+    as_json: bool = Field(False, description="print JSON instead of a table")
+
+
+class Changed(NamedTuple):
+    """A data set under one condition: frames uint8 [N,64,64,3], masks uint8 [N,64,64] of 0 and 1."""
+
+    frames: np.ndarray
+    masks: np.ndarray
+
+
+def changed(frames: FrameSet, change: Change, least: int) -> Changed:
+    """All frames under one condition, without those that have fewer than `least` robot pixels left."""
+    pairs = [change(frame, mask) for frame, mask in zip(frames.frames, frames.masks, strict=True)]
+    shown, masks = np.stack([frame for frame, _ in pairs]), np.stack([mask for _, mask in pairs])
+    kept = masks.sum((1, 2)) >= least
+    return Changed(shown[kept], masks[kept])
+
+
+def measure(model: Masks, conditions: Mapping[str, Changed]) -> dict[str, Score]:
+    """The scores of a model under each condition."""
+    return {name: score(model(found.frames), found.masks) for name, found in conditions.items()}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run from the command line; returns the exit status."""
+    config = CliApp.run(ConditionsConfig, cli_args=list(argv))
+    try:
+        frames = select(read_frames(config.data), config.split)
+        conditions = {name: changed(frames, change, config.least) for name, change in CONDITIONS.items()}
+        scores = {name: measure(masks_of(name), conditions) for name in config.model}
+    except (BundleInvalid, DatasetError, EvaluationError, RunError) as error:
+        print(f"bench_conditions: {error}", file=sys.stderr)
+        return 1
+    if config.as_json:
+        found = {model: {name: s._asdict() for name, s in by.items()} for model, by in scores.items()}
+        print(json.dumps(found, indent=2))
+    else:
+        print(table(scores, {name: len(found.frames) for name, found in conditions.items()}))
+    return 0
+
+
+def table(scores: Mapping[str, Mapping[str, Score]], counts: Mapping[str, int]) -> str:
+    """Mean and 5th percentile of every model under every condition, in Markdown."""
+    columns = "".join(f" {model} | 5th percentile |" for model in scores)
+    lines = [f"| mean IoU | frames |{columns}", f"|---|---|{'---|---|' * len(scores)}"]
+    for name, count in counts.items():
+        figures = "".join(f" {by[name].mean:.3f} | {by[name].p5:.3f} |" for by in scores.values())
+        lines.append(f"| {name} | {count} |{figures}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
