@@ -47,6 +47,7 @@ def winograd_pays(x: Tensor, weight: Tensor) -> bool:
     """
     return (
         torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()  # what is traced is to run elsewhere, on any number of frames
         and weight.requires_grad
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.conv2d import Conv2d, winograd_pays
 
@@ -44,3 +44,27 @@ def test_low_precision_and_sizes_that_tiles_do_not_fill_are_left_to_torch(monkey
     assert not winograd_pays(x[:, :, :6], weight)
     with torch.no_grad():
         assert not winograd_pays(x, weight)
+
+
+def test_a_graph_that_is_exported_has_plain_convolutions_for_any_number_of_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    conv = Conv2d(64, 64, 3, padding=1, bias=False)
+
+    class Last(nn.Module):
+        """Channels are last in memory, as in the frame encoder."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, frames: Tensor) -> Tensor:
+            """[N, H, W, C] -> [N, O, H, W]."""
+            out: Tensor = self.conv(frames.permute(0, 3, 1, 2))
+            return out
+
+    n = torch.export.Dim("n", min=1, max=8)
+    graph = torch.export.export(Last(), (torch.randn(2, 8, 8, 64),), dynamic_shapes=({0: n},))
+    frames = torch.randn(5, 8, 8, 64)
+    torch.testing.assert_close(graph.module()(frames), conv(frames.permute(0, 3, 1, 2)))
