@@ -45,7 +45,7 @@ class Stream:
         self._socket = socket
         self._address = address
         self._protocol = Protocol()
-        self._reading = threading.Lock()
+        self._read = False  # whether a thread reads from the socket
         self._changed = threading.Condition()
 
     @property
@@ -146,17 +146,27 @@ class Stream:
         self._socket.close()
 
     def _take_until(self, there: Callable[[], bool]) -> None:
-        """Take messages until something is there, perhaps by what another thread takes."""
-        while not there():
-            with self._reading:
+        """Take messages until something is there, perhaps by what another thread takes.
+
+        Who waits for the other thread hears of each message that it takes: a lock might go back to that thread again
+        and again, while what this one waits for has long been there.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: there() or not self._read)
                 if there():
                     return
                 if self._protocol.ended is not None:
                     raise self._protocol.ended
+                self._read = True
+            try:
                 with _ended(self._address):
                     message = self._socket.recv()
                 with self._changed:
                     self._protocol.receive(message)
+            finally:
+                with self._changed:
+                    self._read = False
                     self._changed.notify_all()
 
 

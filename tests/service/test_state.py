@@ -84,7 +84,7 @@ def test_metrics_count_requests_frames_stages_and_masks(tmp_path: Path) -> None:
     assert value("robomask_frames_total", outcome="refused") == 1
     for stage in ("decode", "queue", "infer", "encode"):
         assert value("robomask_stage_seconds_count", stage=stage) == 2
-    assert value("robomask_batch_size_count") == 3
+    assert value("robomask_batch_size_sum") == 3
     assert value("robomask_queue_depth") == 0
     assert value("robomask_mask_area_ratio_sum") == 3
     assert value("robomask_mask_confidence_count") == 3
