@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,22 +46,14 @@ class ConditionsConfig(BaseModel):
     as_json: bool = Field(False, description="print JSON instead of a table")
 
 
-class Changed(NamedTuple):
-    """A data set under one condition: frames uint8 [N,64,64,3], masks uint8 [N,64,64] of 0 and 1."""
-
-    frames: np.ndarray
-    masks: np.ndarray
-
-
-def changed(frames: FrameSet, change: Change, least: int) -> Changed:
+def changed(frames: FrameSet, change: Change, least: int) -> FrameSet:
     """All frames under one condition, without those that have fewer than `least` robot pixels left."""
     pairs = [change(frame, mask) for frame, mask in zip(frames.frames, frames.masks, strict=True)]
     shown, masks = np.stack([frame for frame, _ in pairs]), np.stack([mask for _, mask in pairs])
-    kept = masks.sum((1, 2)) >= least
-    return Changed(shown[kept], masks[kept])
+    return replace(frames, frames=shown, masks=masks).take(masks.sum((1, 2)) >= least)
 
 
-def measure(model: Masks, conditions: Mapping[str, Changed]) -> dict[str, Score]:
+def measure(model: Masks, conditions: Mapping[str, FrameSet]) -> dict[str, Score]:
     """The scores of a model under each condition."""
     return {name: score(model(found.frames), found.masks) for name, found in conditions.items()}
 
@@ -79,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         found = {model: {name: s._asdict() for name, s in by.items()} for model, by in scores.items()}
         print(json.dumps(found, indent=2))
     else:
-        print(table(scores, {name: len(found.frames) for name, found in conditions.items()}))
+        print(table(scores, {name: len(found) for name, found in conditions.items()}))
     return 0
 
 

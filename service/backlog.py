@@ -186,13 +186,9 @@ class Backlog:
         return older
 
     def wake(self, most: int) -> None:
-        """Wake workers that wait for work; for quick frames all but one, as the event loop is as busy as they are."""
+        """Wake workers that wait for work."""
         with self._changed:
-            if not self._idle or not self._jobs:
-                return
-            if self._jobs[0].run_time.is_quick(QUICK_S):
-                most = min(most, max(1, self._workers - 1) - len(self._busy_until_s))
-            if most > 0:
+            if self._idle:
                 self._changed.notify(min(most, len(self._jobs)))
 
     def take(self, worker: int) -> Taken:
@@ -263,7 +259,7 @@ class Backlog:
         run_time = first.run_time
         count, due_s = len(first.frames), first.due_s
         most = max(run_size(first), _in_a_turn(run_time))
-        if not (run_time.batch_pays or run_time.is_quick(QUICK_S)):  # others that wait for work are to have their share
+        if not run_time.batch_pays:  # others that wait for work are to have their share
             most = min(most, -(-self._frames // (self._idle + 1)))
         end = 1
         for job in self._jobs[1:]:

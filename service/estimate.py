@@ -12,6 +12,7 @@ _PAYS: Final = 0.7
 _RESERVE: Final = 0.4
 _GAINS: Final = 0.9
 _HELD_UP: Final = 10
+"""How many times as long a quick run may seem to take beside a busy event loop."""
 
 
 class RunTime:
@@ -77,10 +78,7 @@ class RunTime:
         return max(least_s, expected_s - 2 * frames * self.spread_s)
 
     def is_quick(self, most_s: float) -> bool:
-        """Whether a frame is known to take less than this in itself.
-
-        Beside a busy event loop it then seems to take several times as long, as it has to wait for the interpreter.
-        """
+        """Whether a frame is known to take less than this in itself, without its waits for the interpreter."""
         return self.known and self.least_s < most_s and self._alone_s < _HELD_UP * most_s
 
     @property

@@ -123,7 +123,7 @@ def gradients(
     (batch, c_in, height, width), c_out = x.shape, kernel.shape[0]
     scratch = _Scratch(x)
     back = Transforms(*[matrix.t().contiguous() for matrix in transforms()])
-    mirrored = _kernel_points(kernel).transpose(1, 2) if of_input else None
+    mirrored = _kernel_points(kernel).transpose(1, 2)
     on_points = x.new_empty(36, c_in, c_out) if of_kernel else None
     of_pixels = x.new_empty(batch, height, width, c_in) if of_input else None
     grads = grad.permute(0, 2, 3, 1)
@@ -133,7 +133,7 @@ def gradients(
         products = scratch.both_axes("products", back.of_output, outputs.view(TILE * TILE, -1)).view(36, -1, c_out)
         if on_points is not None:
             on_points.baddbmm_(tiles.view(36, -1, c_in).transpose(1, 2), products, beta=int(chunk.start > 0))
-        if of_pixels is not None and mirrored is not None:
+        if of_pixels is not None:
             on_tiles = torch.bmm(products, mirrored, out=scratch.take("inputs", 36, products.shape[1], c_in))
             inputs = scratch.both_axes("points", back.of_input, on_tiles.view(36, -1))
             target = of_pixels[chunk]

@@ -45,7 +45,7 @@ class Stream:
         self._socket = socket
         self._address = address
         self._protocol = Protocol()
-        self._read = False  # whether a thread reads from the socket
+        self._is_read = False  # whether a thread waits for a message
         self._changed = threading.Condition()
 
     @property
@@ -153,12 +153,12 @@ class Stream:
         """
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: there() or not self._read)
+                self._changed.wait_for(lambda: there() or not self._is_read)
                 if there():
                     return
                 if self._protocol.ended is not None:
                     raise self._protocol.ended
-                self._read = True
+                self._is_read = True
             try:
                 with _ended(self._address):
                     message = self._socket.recv()
@@ -166,7 +166,7 @@ class Stream:
                     self._protocol.receive(message)
             finally:
                 with self._changed:
-                    self._read = False
+                    self._is_read = False
                     self._changed.notify_all()
 
 

@@ -409,65 +409,36 @@ def test_a_batch_does_not_grow_so_far_that_its_most_urgent_frame_is_late() -> No
     asyncio.run(scenario())
 
 
-def test_frames_that_are_no_quicker_together_are_run_one_by_one() -> None:
+def batches_behind_another(model: Sums, frame_s: float, together_s: float | None = None) -> list[list[int]]:
+    """How seven frames run that come while the only worker is held up, if a frame is known to take so long."""
+
     async def scenario() -> None:
         with scheduler_of() as scheduler:
-            model = Sums(max_batch=4)
             first = await held(scheduler, model)
-            known(scheduler, model, 1.0)
-            for _ in range(20):
-                scheduler._run_time(model).add(4, 4.0, time.perf_counter())
-            rest = await queued(scheduler, model, (1,), (2,), (3,))
-            model.go.set()
-            await asyncio.gather(first, *rest)
-            assert model.batches == [[0], [1], [2], [3]]
-
-    asyncio.run(scenario())
-
-
-def test_frames_so_quick_that_handing_them_over_costs_as_much_run_together_for_a_turn() -> None:
-    async def scenario() -> None:
-        with scheduler_of() as scheduler:
-            model = Sums(max_batch=1, max_quick=8)
-            first = await held(scheduler, model)
-            known(scheduler, model, 0.00045)  # a turn is 2 ms
-            for _ in range(20):
-                scheduler._run_time(model).add(4, 0.002, time.perf_counter())  # no quicker than one by one
+            known(scheduler, model, frame_s)
+            if together_s is not None:
+                for _ in range(20):
+                    scheduler._run_time(model).add(4, 4 * together_s, time.perf_counter())
             rest = await queued(scheduler, model, *((value,) for value in range(1, 7)))
             model.go.set()
             await asyncio.gather(first, *rest)
-            assert model.batches == [[0], [1, 2, 3, 4], [5, 6]]
 
     asyncio.run(scenario())
+    return model.batches
+
+
+def test_frames_that_are_no_quicker_together_are_run_one_by_one() -> None:
+    assert batches_behind_another(Sums(max_batch=4), 1.0, together_s=1.0) == [[value] for value in range(7)]
+
+
+def test_frames_so_quick_that_handing_them_over_costs_as_much_run_together_for_a_turn_all_the_same() -> None:
+    model = Sums(max_batch=1, max_quick=8)
+    assert batches_behind_another(model, 0.00045, together_s=0.00045) == [[0], [1, 2, 3, 4], [5, 6]]  # a turn is 2 ms
+
+
+def test_a_turn_of_quick_frames_is_no_more_than_the_model_takes() -> None:
+    assert batches_behind_another(Sums(max_batch=1, max_quick=3), 0.0001) == [[0], [1, 2, 3], [4, 5, 6]]
 
 
 def test_frames_that_take_long_run_one_by_one_where_the_model_says_so() -> None:
-    async def scenario() -> None:
-        with scheduler_of() as scheduler:
-            model = Sums(max_batch=1, max_quick=8)
-            first = await held(scheduler, model)
-            known(scheduler, model, 0.1)
-            rest = await queued(scheduler, model, (1,), (2,), (3,))
-            model.go.set()
-            await asyncio.gather(first, *rest)
-            assert model.batches == [[0], [1], [2], [3]]
-
-    asyncio.run(scenario())
-
-
-def test_quick_frames_leave_a_core_to_the_event_loop() -> None:
-    """Two workers and the loop on two cores would wait for each other more than they work."""
-
-    async def scenario() -> None:
-        with scheduler_of(workers=2) as scheduler:
-            model = Sums(max_batch=1, max_quick=8)
-            first = await held(scheduler, model)
-            known(scheduler, model, 0.00045)
-            rest = await queued(scheduler, model, (1,), (2,), (3,))
-            await asyncio.sleep(0)
-            assert scheduler.waiting_frames == 3  # the other worker has not been woken
-            model.go.set()
-            await asyncio.gather(first, *rest)
-            assert model.batches == [[0], [1, 2, 3]]
-
-    asyncio.run(scenario())
+    assert batches_behind_another(Sums(max_batch=1, max_quick=8), 0.1) == [[value] for value in range(7)]

@@ -64,7 +64,7 @@ def test_a_service_that_is_stopping_is_not_ready_but_still_answers(tmp_path: Pat
 
 def test_metrics_count_requests_frames_stages_and_masks(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
-    with serving(tmp_path) as running:
+    with serving(tmp_path, max_batch=1) as running:
         red = png(np.full((8, 8, 3), (255, 0, 0), np.uint8))
         running.segment(red)
         running.client.post("/segment", files=[("frame", ("a", red)), ("frame", ("b", red))])
@@ -84,7 +84,7 @@ def test_metrics_count_requests_frames_stages_and_masks(tmp_path: Path) -> None:
     assert value("robomask_frames_total", outcome="refused") == 1
     for stage in ("decode", "queue", "infer", "encode"):
         assert value("robomask_stage_seconds_count", stage=stage) == 2
-    assert value("robomask_batch_size_sum") == 3
+    assert value("robomask_batch_size_count") == 3
     assert value("robomask_queue_depth") == 0
     assert value("robomask_mask_area_ratio_sum") == 3
     assert value("robomask_mask_confidence_count") == 3

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.data.augment import augment
+from training.data.augment import VERSION, augment
 from training.data.frames import FrameSet
 from training.segmenter import normalise
 
@@ -82,7 +82,8 @@ def cached_latents(
     arrays, masks = [], []
     for copy in range(copies + 1):
         varied = copy_of(frames, copy, augmentation)
-        file = folder / (f"{name}.{digest(augmentation.model_dump(mode='json')) if copy else 'plain'}.{copy}.npy")
+        variation = digest(augmentation.model_dump(mode="json"), VERSION) if copy else "plain"
+        file = folder / f"{name}.{variation}.{copy}.npy"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             temporary = file.with_suffix(".tmp")

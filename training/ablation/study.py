@@ -31,6 +31,7 @@ from training.ablation.picture import save_masks
 from training.ablation.rows import BY_NAME
 from training.ablation.table import summarise, write_table
 from training.config import ModelConfig
+from training.data import augment
 from training.data.noise import noise_frames
 from training.data.readers import read_frames
 from training.data.splits import fold_split
@@ -136,7 +137,7 @@ def _cell(config: AblateConfig, parts: Parts, cell: Cell, frames: FrameSet) -> d
         [cell.fold, cell.seed, config.folds, config.fold_seed, frames.sha256(), parts.weights(row)],
         [list(parts.layers), config.width, config.copies, config.sampled_copies],
         optim_of(config, row).model_dump(mode="json") if row.encoder else None,
-        [config.budget.of(frozen=row.frozen), config.augment.model_dump(mode="json")],
+        [config.budget.of(frozen=row.frozen), config.augment.model_dump(mode="json"), augment.VERSION],
     )
     folder = config.out / "results"
     found = read_result(folder, cell, key)

@@ -5,12 +5,12 @@ Every function takes the generator it draws from, so a sample is a pure function
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
+from training.data import changes
 from training.data.frames import SIZE
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from training.config import AugmentConfig
 
-MARGIN = 24
-"""Pixels of edge replication around a frame, so that shifts and turns never show an empty corner."""
+VERSION = 2
+"""Goes up with every change after which the same seed gives other pictures: what is kept of them is of one version."""
 
 
 def augment(
@@ -32,8 +32,7 @@ def augment(
     if rng.random() < config.colour:
         frame = recolour(frame, rng)
     if rng.random() < config.black_edge:  # it is in the recordings: every copy of them blurs and compresses it too
-        frame = frame.copy()
-        frame[0], frame[:, 0] = 0, 0
+        frame = changes.black_border(frame)
     if rng.random() < config.blur:
         frame = blur(frame, rng)
     if rng.random() < config.noise:
@@ -47,27 +46,13 @@ def augment(
 
 
 def warp(frame: np.ndarray, mask: np.ndarray, config: AugmentConfig, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror, turn, scale, stretch and shift about the centre.
-
-    The first row and column are cut off before edges are replicated: in BAIR's pictures they are black.
-    """
-    pad = ((MARGIN + 1, MARGIN), (MARGIN + 1, MARGIN))
-    wide = Image.fromarray(np.pad(frame[1:, 1:], (*pad, (0, 0)), mode="edge"))
-    wide_mask = Image.fromarray(np.pad(mask[1:, 1:] * np.uint8(255), pad, mode="edge"))
-    turn = np.deg2rad(rng.uniform(-config.turn_deg, config.turn_deg))
+    """Mirror, turn, scale, stretch and shift about the centre."""
+    turn = changes.turn_of(rng.uniform(-config.turn_deg, config.turn_deg))
     scale = np.exp(rng.uniform(-config.scale_log, config.scale_log))
     stretch = np.exp(rng.uniform(-config.stretch_log, config.stretch_log))
     shift = rng.uniform(-config.shift_px, config.shift_px, 2)
     mirror = -1.0 if rng.random() < config.mirror else 1.0
-    # Maps output to input pixels, both measured from the centre.
-    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    matrix = matrix @ np.diag([mirror * stretch / scale, 1 / (stretch * scale)])
-    centre_out, centre_in = SIZE / 2, SIZE / 2 + MARGIN
-    offset = centre_in - matrix @ (np.full(2, centre_out) + shift)
-    data = (*matrix[0], offset[0], *matrix[1], offset[1])
-    moved = wide.transform((SIZE, SIZE), Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
-    moved_mask = wide_mask.transform((SIZE, SIZE), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
-    return np.asarray(moved), (np.asarray(moved_mask) >= 128).astype(np.uint8)
+    return changes.seen(frame, mask, turn @ np.diag([mirror * stretch / scale, 1 / (stretch * scale)]), shift)
 
 
 def occlude(frame: np.ndarray, mask: np.ndarray, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -102,20 +87,15 @@ def blur(frame: np.ndarray, rng: Generator) -> np.ndarray:
     """Out of focus, or enlarged from a smaller picture."""
     picture = Image.fromarray(frame)
     if rng.random() < 0.6:
-        return np.asarray(picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.3))))
-    small = int(rng.integers(28, SIZE))
-    return np.asarray(
-        picture.resize((small, small), Image.Resampling.BOX).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-    )
+        return np.asarray(changes.out_of_focus(picture, rng.uniform(0.2, 1.3)))
+    return np.asarray(changes.enlarged_from(picture, int(rng.integers(28, SIZE))))
 
 
 def compress(frame: np.ndarray, rng: Generator) -> np.ndarray:
     """JPEG, or a small palette with or without dither (GIF)."""
     picture = Image.fromarray(frame)
     if rng.random() < 0.65:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(rng.integers(20, 85)), subsampling=int(rng.integers(0, 3)))
-        return np.asarray(Image.open(buffer).convert("RGB"))
+        return np.asarray(changes.as_jpeg(picture, int(rng.integers(20, 85)), int(rng.integers(0, 3))))
     dither = Image.Dither.FLOYDSTEINBERG if rng.random() < 0.5 else Image.Dither.NONE
     palette = picture.quantize(int(rng.integers(12, 129)))
     return np.asarray(picture.quantize(palette=palette, dither=dither).convert("RGB"))

@@ -6,13 +6,13 @@ take the generator.
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from training.data.changes import as_jpeg
 from training.simulate.geometry import gaussian_matrix
 from training.simulate.surfaces import Surface
 
@@ -106,13 +106,6 @@ def to_bytes(picture: np.ndarray) -> np.ndarray:
     return scaled.astype(np.uint8)
 
 
-def black_border(picture: np.ndarray) -> np.ndarray:
-    """The picture with its first row and column black, as all of BAIR's are."""
-    framed = picture.copy()
-    framed[0], framed[:, 0] = 0, 0
-    return framed
-
-
 def extend_to_border(mask: np.ndarray) -> np.ndarray:
     """The mask with its first row and column filled from the second, where the picture is black.
 
@@ -156,6 +149,4 @@ def stamp(image: Image.Image, rng: Generator) -> Image.Image:
 
 
 def _jpeg(image: Image.Image, quality: int, rng: Generator) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=2 if rng.random() < 0.7 else 0)
-    return Image.open(buffer).convert("RGB")
+    return as_jpeg(image, quality, 2 if rng.random() < 0.7 else 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.data.changes import black_border
 from training.simulate import camera_effects as effects
 from training.simulate.arm import Arm, draw_path
 from training.simulate.errors import SimulationError
@@ -135,5 +136,5 @@ class _Film:
         mask = small_mask(np.mean([share for _, share in exposures], 0))
         picture = effects.develop(light, lens, self.rng)
         if lens.border:
-            picture, mask = effects.black_border(picture), effects.extend_to_border(mask)
+            picture, mask = black_border(picture), effects.extend_to_border(mask)
         return effects.copy_as(picture, lens.quality, self.rng), mask

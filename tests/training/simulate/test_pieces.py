@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 pytest.importorskip("training.simulate.engine", reason="the extra 'sim' is not installed")
 
+from training.data.changes import black_border
 from training.data.frames import FrameSet
 from training.simulate import camera_effects as effects
 from training.simulate.compare import save_picture, side_by_side, statistics
@@ -45,7 +46,7 @@ def test_in_the_black_border_the_mask_goes_straight_on() -> None:
     extended = effects.extend_to_border(mask)
     assert extended[0].tolist() == mask[1].tolist()
     assert np.array_equal(extended[1:, 1:], mask[1:, 1:])
-    framed = effects.black_border(np.full((64, 64, 3), 9, np.uint8))
+    framed = black_border(np.full((64, 64, 3), 9, np.uint8))
     assert not framed[0].any()
     assert not framed[:, 0].any()
     assert (framed[1:, 1:] == 9).all()
