@@ -90,12 +90,12 @@ def shrink(picture: Picture, fit: Fit) -> NDArray[np.uint8]:
         return np.asarray(image)
     window = window_of(width, height, fit)
     size = (FRAME_SIZE, FRAME_SIZE)
-    if window.left < 0:  # taller than wide: average down, then put the narrow strip in the middle
+    if window.width > width:  # taller than wide: average down, then put the narrow strip in the middle
         strip = image.resize((width, FRAME_SIZE), _BOX)
         canvas = Image.new("RGB", (window.width, FRAME_SIZE), _GREY)
         canvas.paste(strip, (-window.left, 0))
         return np.asarray(canvas.resize(size, _BOX))
-    if window.top < 0:
+    if window.height > height:
         strip = image.resize((FRAME_SIZE, height), _BOX)
         canvas = Image.new("RGB", (FRAME_SIZE, window.height), _GREY)
         canvas.paste(strip, (0, -window.top))
@@ -151,6 +151,8 @@ def restore_mask(
     down = (int(rows[0]), int(rows[-1]))
     left, right = _pixels(across, (window.left, window.width), (seen.left, seen.width))
     top, bottom = _pixels(down, (window.top, window.height), (seen.top, seen.height))
+    if right <= left or bottom <= top:  # what reaches it is in the padding, out of the frame's sight
+        return mask
     part = Window(left, top, right - left, bottom - top)
     box = window.cells(part)
     inside = mask[top:bottom, left:right]

@@ -7,7 +7,21 @@ from PIL import Image
 from service.decode import Picture
 from service.geometry import Fit, restore, restore_mask, shrink, visible_cells, window_of
 
-SIZES = [(64, 64), (1, 1), (65, 63), (640, 480), (480, 640), (33, 17), (1000, 7), (5, 901), (128, 128), (2000, 1500)]
+SIZES = [
+    (64, 64),
+    (1, 1),
+    (65, 63),
+    (65, 64),
+    (64, 65),
+    (640, 639),
+    (640, 480),
+    (480, 640),
+    (33, 17),
+    (1000, 7),
+    (5, 901),
+    (128, 128),
+    (2000, 1500),
+]
 FITS: list[Fit] = ["stretch", "pad", "crop"]
 
 
@@ -119,13 +133,15 @@ def test_an_image_at_half_its_size_is_seen_like_the_whole() -> None:
 
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
 @pytest.mark.parametrize(
-    ("width", "height"), [(64, 64), (1280, 720), (640, 480), (31, 200), (200, 31), (1, 1), (65, 63)]
+    ("width", "height"), [(64, 64), (1280, 720), (640, 480), (31, 200), (200, 31), (1, 1), (65, 63), (65, 64)]
 )
 def test_a_mask_restored_at_once_is_the_restored_probability_decided(fit: Fit, width: int, height: int) -> None:
     rng = np.random.default_rng(11)
     y, x = np.mgrid[0:64, 0:64]
     blob = np.exp(-(((x - 40) / 9) ** 2) - ((y - 20) / 6) ** 2)
-    for probability in (blob, rng.random((64, 64)), np.zeros((64, 64)), np.eye(64), np.ones((64, 64))):
+    corner = np.zeros((64, 64))
+    corner[:3, :3] = 1
+    for probability in (blob, corner, corner[::-1, ::-1], rng.random((64, 64)), 0 * blob, np.eye(64), 0 * blob + 1):
         values = probability.astype(np.float32)
         expected = restore(values, width, height, fit) >= 0.37
         for columns_first in (False, True):
