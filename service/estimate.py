@@ -1,10 +1,11 @@
-"""How long a model takes: a running estimate with its spread, from the runs themselves."""
+"""How long a model takes, and what stands around it: running estimates, from the runs themselves."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-__all__ = ["RunTime"]
+__all__ = ["RunTime", "StageTime"]
 
 _WEIGHT: Final = 0.1
 _STALE_S: Final = 1.0
@@ -66,12 +67,13 @@ class RunTime:
         A frame that has to wait takes a place from others and may be held up by what nobody foresaw: a share of its
         budget is kept in reserve, so that under overload the queue stays short and what runs is fresh. For one that
         finds a worker free there is nothing to lose: a quick run counts. And after a second without any run the
-        estimate may be of another time: then the least counts. Else a machine that was busy once would refuse for ever,
-        as refused frames teach nothing.
+        estimate may be of another time: then the least counts, and that for half with every further second. Else a
+        machine that was busy for a while would refuse for ever, as refused frames teach nothing.
         """
         least_s = frames * self.least_s
-        if now_s - self._updated_s > _STALE_S:
-            return least_s
+        stale_s = now_s - self._updated_s - _STALE_S
+        if stale_s > 0:
+            return least_s * 0.5 ** min(stale_s, 1000.0)
         expected_s = self.expect_s(frames)
         if waits:
             return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)
@@ -90,3 +92,32 @@ class RunTime:
     def batch_loses(self) -> bool:
         """Whether frames that run together have been found no quicker than alone: all would wait for nothing."""
         return self._together_s is not None and self._together_s > _GAINS * self._alone_s
+
+
+class StageTime:
+    """What a stage before or after the model has taken in the last second: a running mean, or a running least.
+
+    Args:
+        least: Whether the least counts.
+    """
+
+    __slots__ = ("_least", "_s", "_updated_s")
+
+    def __init__(self, *, least: bool = False) -> None:
+        self._least = least
+        self._s = 0.0
+        self._updated_s = -math.inf
+
+    def add(self, seconds: float, now_s: float) -> None:
+        """Learn from one time."""
+        if now_s - self._updated_s > _STALE_S:
+            self._s = seconds if self._least else min(self._s, seconds)
+        if self._least:
+            self._s = min(seconds, self._s + _WEIGHT / 10 * (seconds - self._s))
+        else:
+            self._s += _WEIGHT * (seconds - self._s)
+        self._updated_s = now_s
+
+    def expect_s(self, now_s: float) -> float:
+        """The time to reckon with; 0 if nothing is known or what is known is of another time."""
+        return self._s if now_s - self._updated_s <= _STALE_S else 0.0

@@ -14,6 +14,7 @@ import numpy as np
 from service import answers, requests
 from service.answers import FORMS, Answer, Form, Result, choose, size_bound, write
 from service.errors import BadRequest, Busy, ModelFault, RobomaskError, Stale, Superseded, Unavailable
+from service.estimate import StageTime
 from service.freshness import Freshness
 from service.requests import Frame, read_frames
 from service.watch import Seen
@@ -102,8 +103,8 @@ class Pipeline:
         self._decode_limit = decode_limit
         self._watchers = watchers
         self._decoding = 0
-        self._least_decode = _Mean()
-        self._encode = {form: _Mean() for form in FORMS}
+        self._least_decode = StageTime(least=True)
+        self._encode = {(form, quick): StageTime() for form in FORMS for quick in (True, False)}
         self.limits = limits
 
     async def segment(
@@ -135,7 +136,9 @@ class Pipeline:
             Stale: The answer would come too late.
         """
         try:
-            self._scheduler.check(slot.engine, call.freshness, self._least_decode.s + self._encode[form].s)
+            now_s = time.perf_counter()
+            around_s = self._least_decode.expect_s(now_s) + self._encode[form, True].expect_s(now_s)
+            self._scheduler.check(slot.engine, call.freshness, around_s)
         except RobomaskError as error:
             self._metrics.frames.labels(outcome_of(error)).inc()
             raise
@@ -148,12 +151,14 @@ class Pipeline:
         form = choose(forms, frames, query)
         self.reserve(call, size_bound(form, frames, query))
         freshness = call.freshness
+        quick = answers.is_quick(frames, query)
+        encode = self._encode[form, quick]
         outcome = await self._scheduler.submit(
             slot.engine,
             frames[0].pixels[np.newaxis] if len(frames) == 1 else np.stack([frame.pixels for frame in frames]),
             latents=query.latents,
             freshness=freshness,
-            allow_s=self._encode[form].s,
+            allow_s=encode.expect_s(time.perf_counter()),
         )
         self._took(call, "queue", outcome.queue_s)
         self._took(call, "infer", outcome.infer_s)
@@ -170,9 +175,8 @@ class Pipeline:
             timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
             captured_s=freshness.captured_s,
         )
-        quick = answers.is_quick(frames, query)
         answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
-        self._encode[form].add(call.stages_s["encode"])
+        encode.add(call.stages_s["encode"], time.perf_counter())
         self._count(answer, freshness, str(slot.version))
         if self._watchers:
             pixels = [frame.pixels for frame in frames]
@@ -207,7 +211,7 @@ class Pipeline:
             quick = requests.is_quick(body, content_type)
             work = functools.partial(read_frames, body, content_type, query, self.limits)
             frames = await self._timed(call, "decode", work, here=quick)
-            self._least_decode.add_least(call.stages_s["decode"])
+            self._least_decode.add(call.stages_s["decode"], time.perf_counter())
             return frames
         finally:
             self._decoding -= 1
@@ -236,21 +240,6 @@ class Pipeline:
     def _took(self, call: Call, stage: str, seconds: float) -> None:
         call.stages_s[stage] = seconds
         self._metrics.stages.labels(stage).observe(seconds)
-
-
-class _Mean:
-    """What a stage takes lately, in seconds: a running mean, or a running least."""
-
-    __slots__ = ("s",)
-
-    def __init__(self) -> None:
-        self.s = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.s += 0.1 * (seconds - self.s)
-
-    def add_least(self, seconds: float) -> None:
-        self.s = min(seconds, self.s + 0.01 * (seconds - self.s)) if self.s else seconds
 
 
 def outcome_of(error: BaseException) -> str:
