@@ -94,6 +94,15 @@ def read_start(folder: Path, model: ModelConfig) -> Start:
     )
 
 
+def read_network(folder: Path) -> Segmenter:
+    """The network of a finished run or of a bundle, whichever it is.
+
+    Raises:
+        RunError: Neither of them, or one that is damaged or not finished.
+    """
+    return _read_bundle(folder)[0] if (folder / MANIFEST).is_file() else load_segmenter(folder)
+
+
 class Network(NamedTuple):
     """What `ModelConfig` has to say of a network for a bundle's weights to fit it.
 

@@ -1,4 +1,4 @@
-"""`robomask label`: propose masks for unlabelled clips from motion, for a person to correct."""
+"""`robomask label`: propose masks for unlabelled clips, from motion or by trained models, for a person to correct."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from pydantic_settings import CliApp
+from tqdm import tqdm
 
 from training.clips.reading import open_clips
 from training.commands.flags import repeat_flags
 from training.data.readers import read_frames
 from training.label.agreement import match
+from training.label.by_networks import propose_by
 from training.label.clips import read_scenes, read_times
 from training.label.coco import ANNOTATIONS, refuse_annotated, write_coco
 from training.label.config import LabelConfig
@@ -19,6 +21,7 @@ from training.label.evidence import Weights
 from training.label.propose import propose
 from training.pictures import prediction_panel
 from training.scores import score
+from training.start import read_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +39,12 @@ def main(argv: list[str]) -> int:
     try:
         if config.out is not None:
             refuse_annotated(config.out)
-        scenes = read_scenes(open_clips(config.clips), config.max_frames)
-        proposals = propose([named.scene for named in scenes], weights, config.rounds)
+        scenes = read_scenes(open_clips(config.clips), config.max_frames, config.split)
+        if config.models:
+            networks = [read_network(folder) for folder in config.models]
+            proposals = [propose_by(networks, named.scene.frames) for named in tqdm(scenes, unit="scene", leave=False)]
+        else:
+            proposals = propose([named.scene for named in scenes], weights, config.rounds)
         if config.out is not None:
             n = _write(config.out, scenes, proposals, config.every)
             print(f"{config.out}: {n} frames and {ANNOTATIONS}, to be corrected; `robomask train` reads the folder")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from training.config import AugmentConfig
 
-VERSION = 2
+VERSION = 3
 """Goes up with every change after which the same seed gives other pictures: what is kept of them is of one version."""
 
 
@@ -32,7 +32,7 @@ def augment(
     if rng.random() < config.colour:
         frame = recolour(frame, rng)
     if rng.random() < config.black_edge:  # it is in the recordings: every copy of them blurs and compresses it too
-        frame = changes.black_border(frame)
+        frame, mask = black_edge(frame, mask)
     if rng.random() < config.blur:
         frame = blur(frame, rng)
     if rng.random() < config.noise:
@@ -81,6 +81,17 @@ def recolour(frame: np.ndarray, rng: Generator) -> np.ndarray:
     grey = x.mean(-1, keepdims=True)
     x = grey + (x - grey) * np.exp(rng.uniform(-0.7, 0.4))
     return _u8(x * 255)
+
+
+def black_edge(frame: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """BAIR's black first row and column, with the mask that its labels have there.
+
+    Those of the row are robot where the row below is, always. Those of the column are not, in eleven of the fifteen
+    labelled frames in which the arm leaves the picture on the left.
+    """
+    mask = mask.copy()
+    mask[:, 0] = 0
+    return changes.black_border(frame), mask
 
 
 def blur(frame: np.ndarray, rng: Generator) -> np.ndarray:

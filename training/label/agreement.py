@@ -37,11 +37,13 @@ def match(
     scenes: Sequence[NamedScene],
     proposals: Sequence[np.ndarray],
 ) -> Matched:
-    """Find labelled frames among the clips, by scene and time where both know them, otherwise by their pixels.
+    """Find labelled frames among the clips by their pixels, otherwise by scene and time where both know them.
+
+    Times are the weaker witness: two files may count them from different frames.
 
     Args:
         labelled: Frames with labels.
-        keys: Scene and time of each labelled frame, where they are known.
+        keys: Scene and time of each labelled frame, where they are known; for copies of another picture quality.
         scenes: What masks were proposed for.
         proposals: bool [T, H, W] for each scene.
 
@@ -58,7 +60,7 @@ def match(
             if named.times is not None:
                 where[named.name, int(named.times[t])] = (s, t)
     places = [
-        (where.get(keys[i]) if keys is not None else None) or where.get(_pixels(frame))
+        where.get(_pixels(frame)) or (where.get(keys[i]) if keys is not None else None)
         for i, frame in enumerate(labelled.frames)
     ]
     found = np.array([place is not None for place in places])

@@ -59,15 +59,27 @@ def read_times(path: Path) -> Times | None:
         return Times(file["scene"], file["time"], file["valid"] if "valid" in file.files else None)
 
 
-def read_scenes(source: ClipSource, max_frames: int) -> list[NamedScene]:
+def read_scenes(source: ClipSource, max_frames: int, split: str | None = None) -> list[NamedScene]:
     """Read whole tracks, in order, up to `max_frames` frames; tracks of a scene share one background.
+
+    Args:
+        source: The clips.
+        max_frames: Tracks are read until they would be more frames than this; one at least.
+        split: Only tracks that the data set marks so; None for all.
 
     Raises:
         DatasetError: Frames of different sizes, or none.
     """
+    marks = {track.split for track in source.tracks}
+    if split is not None and split not in marks:
+        raise DatasetError(
+            f"{source.path}: expected tracks marked {split!r}, the data set marks {sorted(marks - {''})}"
+        )
     frames: dict[str, list[np.ndarray]] = {}
     n = 0
     for index, track in enumerate(source.tracks):
+        if split not in {None, track.split}:
+            continue
         if n and n + track.n_frames > max_frames:
             break
         n += track.n_frames

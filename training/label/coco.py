@@ -43,7 +43,7 @@ def write_coco(folder: Path, frames: Iterable[tuple[str, str, np.ndarray, np.nda
         if mask.any():
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, **_segment(mask)})
     content = {
-        "info": {"description": "robot masks proposed from motion by robomask label; to be corrected"},
+        "info": {"description": "robot masks proposed by robomask label; to be corrected"},
         "images": images,
         "annotations": annotations,
         "categories": [{"id": 1, "name": "robot", "supercategory": "robot"}],

@@ -11,7 +11,7 @@ from training.config import Config
 
 
 class LabelConfig(Config):
-    """Propose masks for clips, write them for correction, measure them against labels."""
+    """Propose masks for clips from motion alone, or by trained models; write them for correction, measure them."""
 
     clips: Path = Field(description="clips as for `robomask pretrain`: .npz, videos, TFRecords, or a folder of these")
     out: Path | None = Field(None, description="a new folder for frames as PNG and `annotations.json` (COCO)")
@@ -19,6 +19,10 @@ class LabelConfig(Config):
         None,
         description="labels of some of the frames, which are found by scene and time or by their pixels",
     )
+    models: tuple[Path, ...] = Field(
+        (), description="run folders or bundles whose masks to propose, in place of what motion says"
+    )
+    split: str | None = Field(None, description="only tracks that the data set marks so (train, val); otherwise all")
     picture: Path | None = Field(None, description="a picture of proposals beside their labels; needs `evaluate`")
     every: int = Field(1, gt=0, description="write every nth frame of a clip; all frames are learnt from")
     max_frames: int = Field(5000, gt=0, description="most frames to read; whole tracks, in order")

@@ -75,3 +75,13 @@ def test_the_black_edge_is_as_blurred_as_the_rest_of_the_picture() -> None:
     assert any(0 < first < second < 255 for first, second, _ in columns)
     sharp = augment(white, mask, edged.model_copy(update={"blur": 0.0}), np.random.default_rng(0))[0]
     assert sharp[32, :3, 0].tolist() == [0, 255, 255]
+
+
+def test_the_black_column_is_not_robot_and_the_black_row_is_where_the_row_below_is() -> None:
+    """As BAIR's labels have it."""
+    frame, mask = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), np.uint8)
+    mask[:20, :9] = 1
+    edged = augment(frame, mask, OFF.model_copy(update={"black_edge": 1.0}), np.random.default_rng(0))[1]
+    assert not edged[:, 0].any()
+    assert edged[:20, 1:9].all()
+    assert augment(frame, mask, OFF, np.random.default_rng(0))[1][:20, 0].all()

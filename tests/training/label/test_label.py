@@ -8,13 +8,17 @@ import pytest
 from PIL import Image
 
 from training.commands.label import main
+from training.data.frames import FrameSet
 from training.data.readers import read_frames
+from training.label.by_networks import propose_by
 from training.label.coco import write_coco
 from training.label.cut import cut
 from training.label.evidence import Weights
 from training.label.motion import Scene, background, from_above, moving
 from training.label.propose import NothingMoves, propose
+from training.run import load_segmenter
 from training.scores import per_image_iou
+from training.trainer import predict
 
 
 def draw_scene(seed: int, n_frames: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -146,3 +150,52 @@ def test_the_command_writes_measures_and_leaves_corrections_alone(
 def test_labels_without_times_are_found_by_their_pixels(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--clips", str(clips / "clips.npz"), "--evaluate", str(clips / "untimed.npz")]) == 0
     assert '"n": 10' in capsys.readouterr().out
+
+
+def test_pixels_say_more_than_times_that_are_counted_from_elsewhere(
+    drawn: list[tuple[np.ndarray, np.ndarray]], tmp_path: Path, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames, masks = drawn[0]
+    np.savez(tmp_path / "late.npz", frames=frames[4:], masks=masks[4:], scene=np.repeat("a", 6), time=np.arange(6))
+    assert main(["--clips", str(clips / "clips.npz"), "--evaluate", str(tmp_path / "late.npz")]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["iou"]["all"]["mean"] > 0.9
+
+
+def test_trained_models_propose_the_masks_that_they_predict(
+    toy_run: Path, toy_bundle: Path, toys: FrameSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "clips.npz", frames=toys.frames, scene=toys.scene, time=np.arange(len(toys)))
+    call = ["--clips", str(tmp_path / "clips.npz"), "--models"]
+    assert main([*call, str(toy_run), str(toy_bundle), "--out", str(tmp_path / "out")]) == 0
+    mirrored = np.ascontiguousarray(toys.frames[:, :, ::-1])
+    network = load_segmenter(toy_run)
+    expected = (predict(network, toys.frames) + predict(network, mirrored)[:, :, ::-1]) / 2
+    proposed = read_frames(tmp_path / "out")
+    assert np.array_equal(proposed.scene, toys.scene)
+    sure = abs(expected - 0.5) > 0.01  # the bundle's weights are float16 numbers
+    assert np.array_equal(proposed.masks[sure], expected[sure] > 0.5)
+
+    assert main([*call, str(tmp_path), "--out", str(tmp_path / "other")]) == 1
+    assert "expected a finished run" in capsys.readouterr().err
+
+
+def test_masks_come_at_the_size_of_the_frames(toy_run: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), dtype=np.uint8)
+    masks = propose_by([load_segmenter(toy_run)], frames)
+    assert masks.shape == (2, 96, 128)
+    assert masks.dtype == bool
+
+
+def test_only_tracks_of_the_split_that_was_asked_for_get_proposals(
+    drawn: list[tuple[np.ndarray, np.ndarray]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = np.concatenate([frames for frames, _ in drawn])
+    scene, time = np.repeat(["a", "b", "c"], 10), np.tile(np.arange(10), 3)
+    split = np.repeat(["train", "val", "train"], 10)
+    np.savez(tmp_path / "clips.npz", frames=frames, scene=scene, time=time, split=split)
+    call = ["--clips", str(tmp_path / "clips.npz"), "--out", str(tmp_path / "out"), "--split"]
+    assert main([*call, "test"]) == 1
+    assert "marks ['train', 'val']" in capsys.readouterr().err
+    assert main([*call, "train"]) == 0
+    assert set(read_frames(tmp_path / "out").scene.tolist()) == {"a", "c"}
