@@ -208,8 +208,7 @@ class _Call:
         """
         remaining = self.remaining_s()
         if remaining is not None and remaining <= 0:
-            allowed = self.options["deadline_ms"]
-            raise DeadlineExceeded(f"expected an answer within {allowed:g} ms, got none", status=504)
+            raise self._too_late("got none")
         self.tried += 1
         return {
             "method": "POST",
@@ -224,8 +223,12 @@ class _Call:
         """The answer.
 
         Raises:
+            DeadlineExceeded: It is there, but too late.
             ClientError: It is a refusal, or none that can be read.
         """
+        remaining = self.remaining_s()
+        if response.is_success and remaining is not None and remaining < -_GRACE_S:
+            raise self._too_late("got it later")
         if response.is_success:
             return read_answer(response.headers, response.content)
         raise refusal(response.status_code, response.headers, response.content, time.time())
@@ -233,8 +236,7 @@ class _Call:
     def failure(self, error: httpx.HTTPError) -> ClientError:
         """What it means that a try got no answer."""
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            allowed = self.options.get("deadline_ms", self.timeout_s * 1000)
-            return DeadlineExceeded(f"expected an answer within {allowed:g} ms, got none", status=504)
+            return self._too_late("got none")
         why = str(error) or type(error).__name__
         return Unreachable(f"expected a service at {self.address}, got no answer ({why}); does it run?")
 
@@ -245,6 +247,10 @@ class _Call:
             ClientError: There is to be none.
         """
         wait = self.retries.wait_s(error, self.tried, self.remaining_s())
-        if wait is None:
+        if wait is None or self.options.get("stream_id") is not None:  # by then a newer frame of it is on its way
             raise error from (cause if cause is not error else None)
         return wait
+
+    def _too_late(self, instead: str) -> DeadlineExceeded:
+        allowed = self.options.get("deadline_ms", self.timeout_s * 1000)
+        return DeadlineExceeded(f"expected an answer within {allowed:g} ms, {instead}", status=504)

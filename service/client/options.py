@@ -18,6 +18,7 @@ class Options(TypedDict, total=False):
     threshold: From which probability a pixel is robot, 0..1; by default the model's own.
     probability: Whether to answer with probabilities.
     latents: Whether to answer with the encoder's features.
+    latents_dtype: Their form; float16 is half the bytes.
     size: Masks at the frame's own size or at the model's 64x64.
     fit: How a frame that is not square becomes 64x64.
     model: The model that has to answer.
@@ -25,12 +26,14 @@ class Options(TypedDict, total=False):
     deadline_ms: Milliseconds within which the answer is worth having; tries and waits included.
     captured_at: When the frame was taken: an aware datetime, or Unix seconds.
     max_age_ms: Milliseconds after which the frame is too old to be worth an answer; goes with `captured_at`.
-    stream_id: Frames of one stream replace each other: only the newest is answered.
+    stream_id: Frames of one stream replace each other: only the newest is answered. None is asked again: it would pass
+        for the newest.
     """
 
     threshold: float
     probability: bool
     latents: bool
+    latents_dtype: Literal["float32", "float16"]
     size: Literal["input", "model"]
     fit: Literal["stretch", "pad", "crop"]
     model: str
@@ -41,7 +44,7 @@ class Options(TypedDict, total=False):
     stream_id: str
 
 
-_QUERY: Final = ("threshold", "size", "fit", "model", "version")
+_QUERY: Final = ("threshold", "latents_dtype", "size", "fit", "model", "version")
 
 
 def query_of(options: Options) -> dict[str, str]:

@@ -95,6 +95,15 @@ def test_probabilities_and_latents_come_when_asked_for(client: Client) -> None:
         _ = client.segment(frames).probability
 
 
+def test_latents_come_in_half_the_bytes_when_asked_for(client: Client) -> None:
+    whole = client.segment(golden_frames()[:1], latents=True).frames[0].latents
+    half = client.segment(golden_frames()[:1], latents=True, latents_dtype="float16").frames[0].latents
+    assert whole is not None
+    assert half is not None
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, whole, rtol=1e-3, atol=1e-3)
+
+
 def test_both_forms_of_answer_say_the_same_of_a_mask(client: Client) -> None:
     frames = golden_frames()
     as_json, as_arrays = client.segment(frames), client.segment(frames, probability=True)
@@ -222,6 +231,26 @@ def test_a_wait_that_ends_after_the_deadline_is_not_begun() -> None:
     with pytest.raises(Busy):
         script.client().segment(golden_frames()[0], deadline_ms=200)
     assert script.slept == []
+
+
+def test_a_frame_of_a_stream_is_not_asked_again_as_it_would_pass_for_the_newest(good: httpx.Response) -> None:
+    for failure, kind in ((problem(503, "busy"), Busy), (httpx.ReadError("closed"), Unreachable)):
+        script = Script(failure, good)
+        with pytest.raises(kind):
+            script.client().segment(golden_frames()[0], stream_id="wrist")
+        assert len(script.asked) == 1
+
+
+def test_an_answer_long_after_the_deadline_is_none(good: httpx.Response) -> None:
+    script = Script(good)
+
+    def late(request: httpx.Request) -> httpx.Response:
+        script.now += 5
+        return script(request)
+
+    client = Client("http://service", transport=httpx.MockTransport(late), clock=lambda: script.now)
+    with pytest.raises(DeadlineExceeded, match="within 100 ms, got it later"):
+        client.segment(golden_frames()[0], deadline_ms=100)
 
 
 def test_every_try_tells_what_is_left_of_the_deadline(good: httpx.Response) -> None:
