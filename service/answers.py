@@ -264,7 +264,7 @@ def _write_json(result: Result, sure: list[float]) -> Answer:
         document["latents"] = {"dtype": dtype, "shape": latents.shape, "data": data}
     now = time.perf_counter()
     if result.captured_s is not None:
-        document["age_ms"] = round((now - result.captured_s) * 1000, 3)
+        document["age_ms"] = round(max(0.0, now - result.captured_s) * 1000, 3)
     document["timing_ms"] = {**result.timing_ms, "encode": round((now - started) * 1000, 3)}
     return Answer(_JSON.encode(document).encode(), ratios, sure)
 

@@ -139,6 +139,11 @@ class Backlog:
                 retry_after_s=retry_after_s,
             )
 
+    def has_place_for(self, freshness: Freshness) -> bool:
+        """Whether an older frame of the same stream waits, whose place a new one takes."""
+        with self._changed:
+            return bool(self._of_stream(freshness))
+
     def check_due(self, run_time: RunTime, frames: int, freshness: Freshness, due_s: float, now_s: float) -> None:
         """Say no to frames that could not be done in time even if they were here now.
 
@@ -146,8 +151,10 @@ class Backlog:
             Stale: They could not.
         """
         with self._changed:
-            place = bisect.bisect_right(self._jobs, due_s, key=_place)
-            start_s = self._starts(self._jobs, place, now_s)[0]
+            older = self._of_stream(freshness)
+            queue = [job for job in self._jobs if job not in older] if older else self._jobs
+            place_s = min([due_s, *(job.place_s for job in older)])
+            start_s = self._starts(queue, bisect.bisect_right(queue, place_s, key=_place), now_s)[0]
             run_s = run_time.hope_s(frames, now_s, due_s - now_s, waits=start_s > 0)
         if now_s + start_s + run_s > due_s:
             raise freshness.missed(_forecast(start_s, run_s))
@@ -165,10 +172,8 @@ class Backlog:
         first = jobs[0]
         with self._changed:
             place_s = first.due_s if first.due_s < math.inf else first.submitted_s + self._limit_s
-            older: list[Job] = []
-            if first.freshness.stream is not None:
-                older = [job for job in self._jobs if job.freshness.stream == first.freshness.stream]
-                place_s = min([place_s, *(job.place_s for job in older)])
+            older = self._of_stream(first.freshness)
+            place_s = min([place_s, *(job.place_s for job in older)])
             for job in jobs:
                 job.place_s = place_s
                 job.cost_s = job.run_time.expect_s(len(job.frames))
@@ -273,6 +278,12 @@ class Backlog:
         for job in taken:
             self._forget(job)
         return Taken(taken, hopeless)
+
+    def _of_stream(self, freshness: Freshness) -> list[Job]:
+        """What waits of the same stream."""
+        if freshness.stream is None:
+            return []
+        return [job for job in self._jobs if job.freshness.stream == freshness.stream]
 
     def _remove(self, job: Job) -> None:
         self._jobs.remove(job)

@@ -73,7 +73,7 @@ class RunTime:
         least_s = frames * self.least_s
         stale_s = now_s - self._updated_s - _STALE_S
         if stale_s > 0:
-            return least_s * 0.5 ** min(stale_s, 1000.0)
+            return least_s * math.exp2(-stale_s)
         expected_s = self.expect_s(frames)
         if waits:
             return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)

@@ -43,7 +43,8 @@ class Freshness:
     Attributes:
         arrived_s: When its request came.
         due_s: When the answer has to be there; infinity if it may take its time.
-        captured_s: When the frame was taken, if known.
+        captured_s: When the frame was taken, if known, by a clock that may be a little ahead: frames of one camera keep
+            their order by it, but none is younger than new.
         by_age: Whether it is the frame's age that sets `due_s`, not the client's budget.
         stream: The stream that the frame belongs to, if any; only its newest frame is wanted.
     """
@@ -66,7 +67,7 @@ class Freshness:
     def missed(self, reason: str) -> Stale:
         """The error for a frame that does not make it; the reason is a half-sentence that says why."""
         if self.by_age and self.captured_s is not None:
-            most = (self.due_s - self.captured_s) * 1000
+            most = (self.due_s - min(self.captured_s, self.arrived_s)) * 1000
             return FrameTooOld(
                 f"expected a frame that is at most {most:.0f} ms old when answered, but {reason}; "
                 "send a newer one, or allow a greater age"
@@ -112,11 +113,10 @@ def read_freshness(
             )
         return Freshness(arrived_s, due_s, stream=stream)
     age_s = _age(headers[CAPTURED], wall_s(), names.captured)
-    captured_s = arrived_s - age_s
-    by_age = max_age_s is not None and captured_s + max_age_s < due_s
-    if max_age_s is not None and by_age:
-        due_s = captured_s + max_age_s
-    freshness = Freshness(arrived_s, due_s, captured_s, by_age, stream)
+    too_old_s = math.inf if max_age_s is None else arrived_s - max(0.0, age_s) + max_age_s
+    by_age = too_old_s < due_s
+    due_s = min(due_s, too_old_s)
+    freshness = Freshness(arrived_s, due_s, arrived_s - age_s, by_age, stream)
     if due_s <= arrived_s:
         raise freshness.missed(f"it was {age_s * 1000:.0f} ms old when it came")
     return freshness
@@ -144,7 +144,7 @@ def _milliseconds(headers: Mapping[bytes, bytes], name: bytes, shown: str) -> fl
 
 
 def _age(text: bytes, wall_s: float, shown: str) -> float:
-    """Seconds since capture; clocks that differ a little may make it seem to lie ahead, which counts as now."""
+    """Seconds since capture; less than 0 where the camera's clock is a little ahead."""
     captured = _number(text)
     if not 0 < captured < math.inf:
         raise ParameterInvalid(
@@ -154,7 +154,7 @@ def _age(text: bytes, wall_s: float, shown: str) -> float:
     if age < -_SKEW_S:
         hint = "this looks like milliseconds or finer" if captured > _MILLISECONDS else "check the camera host's clock"
         raise ParameterInvalid(f"expected {shown} as Unix seconds up to now ({wall_s:.3f}), got {_shown(text)}; {hint}")
-    return max(0.0, age)
+    return age
 
 
 def _stream(headers: Mapping[bytes, bytes]) -> str | None:

@@ -119,7 +119,8 @@ class Scheduler:
         if freshness.due_s < math.inf:
             run_time = self._run_time(self._suited(model))
             self._backlog.check_due(run_time, 1, freshness, freshness.due_s - allow_s, now_s)
-        self._backlog.check_room(1, now_s)
+        if not self._backlog.has_place_for(freshness):
+            self._backlog.check_room(1, now_s)
 
     async def submit(
         self,

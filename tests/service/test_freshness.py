@@ -55,7 +55,15 @@ def test_a_greatest_age_counts_from_capture_and_the_nearer_bound_wins() -> None:
 
 
 def test_a_clock_that_is_a_little_ahead_makes_a_frame_new_not_wrong() -> None:
-    assert read(captured_at=f"{NOW + 5}").age_s(100.0) == 0
+    ahead = read(captured_at=f"{NOW + 5}", max_age_ms="500")
+    assert ahead.age_s(100.0) == 0
+    assert ahead.due_s == pytest.approx(100.5)
+    assert "at most 500 ms old" in str(ahead.missed("it is not"))
+
+
+def test_frames_of_a_camera_whose_clock_is_ahead_keep_their_order() -> None:
+    later, sooner = read(captured_at=f"{NOW + 0.5}"), read(captured_at=f"{NOW + 0.4}")
+    assert later.newness_s > sooner.newness_s
 
 
 def test_a_frame_that_is_too_old_on_arrival_is_refused() -> None:

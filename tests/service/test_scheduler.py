@@ -269,6 +269,30 @@ def test_a_newer_frame_of_a_stream_takes_the_place_of_an_older_one_that_waits() 
     asyncio.run(scenario())
 
 
+def test_a_full_queue_lets_the_newer_frame_of_a_waiting_stream_in_before_it_is_read() -> None:
+    async def scenario() -> None:
+        with scheduler_of(limit_frames=1) as scheduler:
+            model = Sums(max_batch=1)
+            known(scheduler, model, 10.0)
+            first = await held(scheduler, model)
+            known(scheduler, model, 10.0)
+            older = await queued(scheduler, model, (1,), freshness=fresh(40.0, stream="a"))
+            with pytest.raises(Busy, match="room"):
+                scheduler.check(model, fresh(stream="b"))
+            with pytest.raises(DeadlineMissed):  # it would stand behind the other
+                scheduler.check(model, fresh(41.0, stream="b"))
+            scheduler.check(model, fresh(stream="a"))
+            scheduler.check(model, fresh(41.0, stream="a"))
+            newer = await queued(scheduler, model, (2,), freshness=fresh(41.0, stream="a"))
+            await asyncio.wait(older)
+            assert isinstance(older[0].exception(), Superseded)
+            model.go.set()
+            await asyncio.gather(first, *newer)
+            assert model.batches == [[0], [2]]
+
+    asyncio.run(scenario())
+
+
 def test_a_frame_taken_before_one_that_waits_is_the_older_one_even_if_it_comes_later() -> None:
     async def scenario() -> None:
         with scheduler_of() as scheduler:
