@@ -34,6 +34,8 @@ MULTIPART: Final = "multipart/form-data"
 MEDIA_TYPES: Final = ("image/png", "image/jpeg", "image/webp", "image/bmp", MULTIPART, JSON, NPY, RAW)
 
 _QUICK_SIDE: Final = 128
+_COMPRESSED_CHUNKS: Final = (b"zTXt", b"iTXt", b"iCCP")
+"""Parts of a PNG, beside its pixels, that decoding inflates: a few bytes may be megabytes."""
 _QUICK_BYTES: Final = 3 * _QUICK_SIDE * _QUICK_SIDE
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -123,8 +125,11 @@ def is_quick(body: bytes, content_type: str | None) -> bool:
         return False
     if _media_type(content_type) in {NPY, RAW}:
         return True
-    sides = int.from_bytes(body[16:20]), int.from_bytes(body[20:24])  # where a PNG has them
-    return format_of(body) == "PNG" and max(sides) <= _QUICK_SIDE
+    if format_of(body) != "PNG" or body[12:16] != b"IHDR" or body.count(b"IHDR") > 1:
+        return False  # a second header would be believed
+    if any(chunk in body for chunk in _COMPRESSED_CHUNKS):
+        return False
+    return max(int.from_bytes(body[16:20]), int.from_bytes(body[20:24])) <= _QUICK_SIDE
 
 
 def _media_type(content_type: str | None) -> str | None:
