@@ -36,6 +36,8 @@ _KEY: Final = "robomask.call"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _CLIENT_GONE: Final = 499
+_BUFFERED_BYTES: Final = 64 * 1024
+"""Larger answers hold their memory until the client has taken them."""
 
 
 def call_of(request: HTTPConnection) -> Call:
@@ -124,7 +126,7 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", call.request_id.encode())]
-            await send(message)
+            await _send_whole(send, message)
 
         try:
             await self._app(scope, receive, send_with_id)
@@ -163,6 +165,14 @@ class Envelope:
                 status,
                 {"http.request.method": method, "http.route": route, "http.response.status_code": status},
             )
+
+
+async def _send_whole(send: Send, message: Message) -> None:
+    """Send a message; the last of a large answer is sent when the client has taken nearly all that was before it."""
+    if len(message.get("body", b"")) > _BUFFERED_BYTES and not message.get("more_body"):
+        await send({**message, "more_body": True})
+        message = {"type": "http.response.body"}
+    await send(message)
 
 
 def _new_call(scope: Scope) -> Call:

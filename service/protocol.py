@@ -1,18 +1,23 @@
 """HTTP/1.1 on the wire: what uvicorn leaves open, closed.
 
-uvicorn lets a client send headers or trailers without end, and answers what is no HTTP in a form of its own.
+uvicorn lets a client send headers or trailers without end, leave off in the middle of them, or take no answer; and it
+answers what is no HTTP in a form of its own.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.middleware import new_request_id
 from service.problems import not_http
+from service.unread import PatientWebSocketProtocol, Unread
 
 if TYPE_CHECKING:
+    import asyncio
+
     from service.settings import Settings
 
 __all__ = ["BoundedHttpProtocol", "server_options"]
@@ -23,17 +28,70 @@ _FRAMING: Final = 8
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """A connection on which everything but the bodies has a bound."""
+    """A connection on which everything but the bodies has a bound, in bytes and in time.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        *args: uvicorn's.
+        patience_s: Seconds that a request's head may take, and that a client may take nothing of its answer.
+        **kwargs: uvicorn's.
+    """
+
+    def __init__(self, *args: Any, patience_s: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._message_bytes = 0
         self._body_bytes = 0
+        self._patience_s = patience_s
+        self._unread = Unread(patience_s)
+        self._in_head = False
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a head."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._head_has_come()
+        self._unread.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client is behind with its answer."""
+        super().pause_writing()
+        self._unread.begin(self.transport, self.loop)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        super().resume_writing()
+        self._unread.end()
+
+    def on_message_begin(self) -> None:
+        """The first of a head is there."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head = False
+        self._head_has_come()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._patience_s, self.timeout_keep_alive_handler)
+
+    def _head_has_come(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; hang up if a message is made of too much that is not body."""
         self._message_bytes += len(data)
         super().data_received(data)
+        waits = self._in_head or self.cycle is None or self.cycle.response_complete
+        if waits and self._head_timer is None and self.transport.get_protocol() is self:  # and no websocket by now
+            self._await_head()  # uvicorn's own timer has stopped with the first byte
         if (
             self._message_bytes - (1 + _FRAMING) * self._body_bytes > _MAX_HEAD_BYTES
             and not self.transport.is_closing()
@@ -67,8 +125,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 def server_options(settings: Settings) -> dict[str, Any]:
     """How uvicorn is to speak on the wire, wherever it listens."""
     return {
-        "http": BoundedHttpProtocol,
-        "ws": "websockets-sansio",
+        "http": functools.partial(BoundedHttpProtocol, patience_s=settings.body_timeout_s),
+        "ws": functools.partial(PatientWebSocketProtocol, unread_s=settings.body_timeout_s),
         "ws_max_size": settings.max_body_bytes,
         "ws_per_message_deflate": False,  # frames and masks are compressed already
         "log_config": None,

@@ -159,7 +159,9 @@ class Settings(BaseSettings):
         1024 * _MIB, description="Most bytes of bodies and answers that all requests together hold at one time."
     )
     body_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="Seconds within which a request's body has to arrive."
+        30.0,
+        description="Seconds within which a request's head has to arrive, and its body, and in which a client has to "
+        "take something of its answer.",
     )
     keep_alive_s: Annotated[int, Field(ge=1)] = Field(75, description="Seconds that an idle connection stays open.")
     shutdown_s: Annotated[int, Field(ge=0)] = Field(
