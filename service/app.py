@@ -21,6 +21,7 @@ from service.admin import AdminGate
 from service.audit import Audit
 from service.changes import change_router
 from service.control import Control, Rules
+from service.decoding import Decoding
 from service.engine import runs_in_caller
 from service.errors import StartFailed
 from service.http import Segment, answer_errors, segment_router
@@ -123,10 +124,12 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     pipeline = Pipeline(
         scheduler=scheduler,
         codec=codec,
+        decoding=Decoding(
+            codec, settings.codec_threads, limit=settings.queue_limit, limit_s=settings.queue_limit_ms / 1000
+        ),
         budget=budget,
         limits=limits,
         metrics=metrics,
-        decode_limit=settings.queue_limit,
         watchers=watchers,
     )
     sampler = _sampler(settings, metrics)

@@ -13,7 +13,7 @@ import numpy as np
 
 from service import answers, requests
 from service.answers import FORMS, Answer, Form, Result, choose, size_bound, write
-from service.errors import BadRequest, Busy, ModelFault, RobomaskError, Stale, Superseded, Unavailable
+from service.errors import BadRequest, ModelFault, RobomaskError, Stale, Superseded, Unavailable
 from service.estimate import StageTime
 from service.freshness import Freshness
 from service.requests import Frame, read_frames
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from concurrent.futures import Executor
 
+    from service.decoding import Decoding
     from service.limits import Limits, MemoryBudget
     from service.metrics import Metrics
     from service.query import Query
@@ -77,11 +78,11 @@ class Pipeline:
 
     Args:
         scheduler: Runs the model.
-        codec: Threads that decode and encode.
+        codec: Threads that encode.
+        decoding: Threads that decode.
         budget: Memory that all requests share.
         limits: What one request may ask for.
         metrics: Where it counts.
-        decode_limit: Most requests that decode or wait for it.
         watchers: Who is told of every answer.
     """
 
@@ -90,19 +91,18 @@ class Pipeline:
         *,
         scheduler: Scheduler,
         codec: Executor,
+        decoding: Decoding,
         budget: MemoryBudget,
         limits: Limits,
         metrics: Metrics,
-        decode_limit: int,
         watchers: Watchers,
     ) -> None:
         self._scheduler = scheduler
         self._codec = codec
+        self._decoding = decoding
         self._budget = budget
         self._metrics = metrics
-        self._decode_limit = decode_limit
         self._watchers = watchers
-        self._decoding = 0
         self._least_decode = StageTime(least=True)
         self._encode = {(form, quick): StageTime() for form in FORMS for quick in (True, False)}
         self.limits = limits
@@ -175,7 +175,7 @@ class Pipeline:
             timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
             captured_s=freshness.captured_s,
         )
-        answer = await self._timed(call, "encode", lambda: write(form, result), here=quick)
+        answer = await self._encode_timed(call, lambda: write(form, result), here=quick)
         encode.add(call.stages_s["encode"], time.perf_counter())
         self._count(answer, freshness, str(slot.version))
         if self._watchers:
@@ -200,21 +200,16 @@ class Pipeline:
                 metrics.frame_age.observe(age_s)
 
     async def _decode(self, body: bytes, content_type: str | None, query: Query, call: Call) -> list[Frame]:
-        """Decode, unless so many requests wait for a codec thread already that this one would only be late."""
-        if self._decoding >= self._decode_limit:
-            raise Busy(
-                f"expected a free place to decode frames, but {self._decoding} requests wait; come again in a second",
-                reason="decode",
-            )
-        self._decoding += 1
-        try:
-            quick = requests.is_quick(body, content_type)
-            work = functools.partial(read_frames, body, content_type, query, self.limits)
-            frames = await self._timed(call, "decode", work, here=quick)
-            self._least_decode.add(call.stages_s["decode"], time.perf_counter())
-            return frames
-        finally:
-            self._decoding -= 1
+        work = functools.partial(read_frames, body, content_type, query, self.limits)
+        started_s = time.perf_counter()
+        if requests.is_quick(body, content_type):
+            frames = work()
+        else:
+            frames = await self._decoding.run(work, call.freshness)
+        ended_s = time.perf_counter()
+        self._took(call, "decode", ended_s - started_s)
+        self._least_decode.add(ended_s - started_s, ended_s)
+        return frames
 
     def reserve(self, call: Call, count: int) -> None:
         """Take bytes of the shared memory for a call, which holds them until `release`.
@@ -230,11 +225,11 @@ class Pipeline:
         self._budget.release(call.held_bytes)
         call.held_bytes = 0
 
-    async def _timed(self, call: Call, stage: str, work: Callable[[], _T], *, here: bool) -> _T:
-        """Do work here or on a codec thread; its time counts from when it was ready, not from when a thread was."""
+    async def _encode_timed(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
+        """Encode here or on a codec thread; its time counts from when it was ready, not from when a thread was."""
         started = time.perf_counter()
         result = work() if here else await asyncio.get_running_loop().run_in_executor(self._codec, work)
-        self._took(call, stage, time.perf_counter() - started)
+        self._took(call, "encode", time.perf_counter() - started)
         return result
 
     def _took(self, call: Call, stage: str, seconds: float) -> None:

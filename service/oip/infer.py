@@ -32,6 +32,8 @@ _T = TypeVar("_T")
 
 _ENCODINGS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _IDENTITY: Final = frozenset({"", "identity"})
+_QUICK_ANSWER_BYTES: Final = 1024 * 1024
+"""Answers up to this size are written on the event loop."""
 
 
 class Tensors:
@@ -137,7 +139,9 @@ class Tensors:
             seen = [(float(decide(one, threshold).mean()), confidence(one, threshold)) for one in probability]
             return write(inference, outcome.prediction), seen
 
-        light = quick and all(binary for _, binary in inference.outputs)
+        light = (
+            quick and inference.answer_bytes <= _QUICK_ANSWER_BYTES and all(binary for _, binary in inference.outputs)
+        )
         answer = await self._timed(call, "encode", finish, here=light)
         if self._watchers:
             frames = [frame.copy() for frame in inference.frames]  # views of a body, which is not to be kept for them
