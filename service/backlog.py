@@ -142,7 +142,7 @@ class Backlog:
     def has_place_for(self, freshness: Freshness) -> bool:
         """Whether an older frame of the same stream waits, whose place a new one takes."""
         with self._changed:
-            return bool(self._of_stream(freshness))
+            return any(job.freshness.newness_s <= freshness.newness_s for job in self._of_stream(freshness))
 
     def check_due(self, run_time: RunTime, frames: int, freshness: Freshness, due_s: float, now_s: float) -> None:
         """Say no to frames that could not be done in time even if they were here now.
@@ -173,14 +173,16 @@ class Backlog:
         with self._changed:
             place_s = first.due_s if first.due_s < math.inf else first.submitted_s + self._limit_s
             older = self._of_stream(first.freshness)
-            place_s = min([place_s, *(job.place_s for job in older)])
+            added = sum(len(job.frames) for job in jobs) - sum(len(job.frames) for job in older)
+            if added <= 0:
+                place_s = min([place_s, *(job.place_s for job in older)])
             for job in jobs:
                 job.place_s = place_s
                 job.cost_s = job.run_time.expect_s(len(job.frames))
-            if not older:
-                self.check_room(sum(len(job.frames) for job in jobs), now_s)
+            if added > 0:
+                self.check_room(added, now_s)
             if first.due_s < math.inf:
-                self._check_order(jobs, older, now_s)
+                self._check_order(jobs, older, now_s, harmless=added <= 0)
             for job in older:
                 self._remove(job)
             for job in jobs:
@@ -306,8 +308,8 @@ class Backlog:
             heapq.heapreplace(free, free[0] + job.cost_s)
         return free
 
-    def _check_order(self, jobs: Sequence[Job], older: Sequence[Job], now_s: float) -> None:
-        """Say no to jobs that would be late or make late what has been let in already."""
+    def _check_order(self, jobs: Sequence[Job], older: Sequence[Job], now_s: float, *, harmless: bool) -> None:
+        """Say no to jobs that would be late or, unless they are harmless, make late what has been let in already."""
         queue = [job for job in self._jobs if job not in older] if older else self._jobs
         place = bisect.bisect_right(queue, jobs[0].place_s, key=_place)
         free = self._starts(queue, place, now_s)
@@ -318,7 +320,7 @@ class Backlog:
             if now_s + longest_s > job.due_s:
                 raise job.freshness.missed(_forecast(start_s, longest_s - start_s))
             heapq.heapreplace(free, free[0] + job.cost_s)
-        if place > _EXACT_JOBS or older:
+        if place > _EXACT_JOBS or harmless:
             return
         for job in queue[place : place + _EXACT_JOBS]:
             end_s = free[0] + job.cost_s

@@ -61,12 +61,11 @@ class Decoding:
 
     def _admit(self, freshness: Freshness) -> None:
         now_s = time.perf_counter()
-        work_s = self._work.expect_s(now_s)
-        wait_s = work_s * self._inside / self._threads if self._inside >= self._threads else 0.0
-        if now_s + wait_s + work_s > freshness.due_s:
-            raise freshness.missed(
-                f"the wait to be decoded is about {wait_s * 1000:.0f} ms and decoding takes {work_s * 1000:.0f} ms"
-            )
+        wait_s = 0.0
+        if self._inside >= self._threads:  # its own decoding does not count: it may be much smaller than those before
+            wait_s = self._work.expect_s(now_s, at_work=True) * self._inside / self._threads
+        if now_s + wait_s > freshness.due_s:
+            raise freshness.missed(f"the wait to be decoded is about {wait_s * 1000:.0f} ms")
         if self._inside < self._limit and (wait_s <= self._limit_s or freshness.due_s < math.inf):
             return
         retry_after_s = min(3600, max(1, math.ceil(wait_s)))

@@ -27,7 +27,7 @@ class RunTime:
         least_s: About the least that a frame has taken lately.
     """
 
-    __slots__ = ("_alone_s", "_together_s", "_updated_s", "known", "least_s", "spread_s")
+    __slots__ = ("_alone_s", "_last_run_s", "_together_s", "_updated_s", "known", "least_s", "spread_s")
 
     def __init__(self) -> None:
         self.known = False
@@ -36,6 +36,7 @@ class RunTime:
         self._alone_s = 0.0
         self._together_s: float | None = None
         self._updated_s = 0.0
+        self._last_run_s = 0.0
 
     def add(self, frames: int, seconds: float, now_s: float) -> None:
         """Learn from one run."""
@@ -54,6 +55,7 @@ class RunTime:
             self._together_s = updated
         self.least_s = min(frame_s, self.least_s + _WEIGHT * (updated - self.least_s) / 2)
         self._updated_s = now_s
+        self._last_run_s = seconds
 
     def expect_s(self, frames: int) -> float:
         """What a run of so many frames is going to take, in seconds; 0 as long as nothing is known."""
@@ -71,7 +73,7 @@ class RunTime:
         machine that was busy for a while would refuse for ever, as refused frames teach nothing.
         """
         least_s = frames * self.least_s
-        stale_s = now_s - self._updated_s - _STALE_S
+        stale_s = now_s - self._updated_s - _STALE_S - 2 * self._last_run_s  # one may be under way
         if stale_s > 0:
             return least_s * math.exp2(-stale_s)
         expected_s = self.expect_s(frames)
@@ -95,29 +97,26 @@ class RunTime:
 
 
 class StageTime:
-    """What a stage before or after the model has taken in the last second: a running mean, or a running least.
+    """What a stage around the model takes: a running mean, forgotten after a second in which nothing came of it."""
 
-    Args:
-        least: Whether the least counts.
-    """
+    __slots__ = ("_s", "_updated_s")
 
-    __slots__ = ("_least", "_s", "_updated_s")
-
-    def __init__(self, *, least: bool = False) -> None:
-        self._least = least
+    def __init__(self) -> None:
         self._s = 0.0
         self._updated_s = -math.inf
 
     def add(self, seconds: float, now_s: float) -> None:
         """Learn from one time."""
         if now_s - self._updated_s > _STALE_S:
-            self._s = seconds if self._least else min(self._s, seconds)
-        if self._least:
-            self._s = min(seconds, self._s + _WEIGHT / 10 * (seconds - self._s))
-        else:
-            self._s += _WEIGHT * (seconds - self._s)
+            self._s = min(self._s, seconds)
+        self._s += _WEIGHT * (seconds - self._s)
         self._updated_s = now_s
 
-    def expect_s(self, now_s: float) -> float:
-        """The time to reckon with; 0 if nothing is known or what is known is of another time."""
-        return self._s if now_s - self._updated_s <= _STALE_S else 0.0
+    def expect_s(self, now_s: float, *, at_work: bool = False) -> float:
+        """The time to reckon with; 0 if nothing is known, or what is known is of another time.
+
+        Args:
+            now_s: When.
+            at_work: Whether the stage has something to do now: then nothing is forgotten, as a result may take long.
+        """
+        return self._s if at_work or now_s - self._updated_s <= _STALE_S else 0.0

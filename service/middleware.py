@@ -37,7 +37,7 @@ _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _CLIENT_GONE: Final = 499
 _BUFFERED_BYTES: Final = 64 * 1024
-"""Larger answers hold their memory until the client has taken them."""
+"""Larger answers over HTTP hold their memory until the client has taken them."""
 
 
 def call_of(request: HTTPConnection) -> Call:
@@ -168,7 +168,7 @@ class Envelope:
 
 
 async def _send_whole(send: Send, message: Message) -> None:
-    """Send a message; the last of a large answer is sent when the client has taken nearly all that was before it."""
+    """Send a message; the end of a large answer is sent when the client has taken the rest."""
     if len(message.get("body", b"")) > _BUFFERED_BYTES and not message.get("more_body"):
         await send({**message, "more_body": True})
         message = {"type": "http.response.body"}

@@ -43,6 +43,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._patience_s = patience_s
         self._unread = Unread(patience_s)
         self._in_head = False
+        self._in_message = False
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -68,7 +69,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first of a head is there."""
-        self._in_head = True
+        self._in_head = self._in_message = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -76,6 +77,33 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_has_come()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is on its way."""
+        super().on_response_complete()
+        self._close_soon()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing has come for too long."""
+        super().timeout_keep_alive_handler()
+        self._close_soon()
+
+    def _close_soon(self) -> None:
+        """A connection closes when its client has taken what waits; see that it does."""
+        if self.transport.is_closing():
+            self._unread.begin(self.transport, self.loop)
+
+    def _wait_on(self) -> None:
+        """Arm a timer again: uvicorn's own for idle connections has stopped with the bytes that came."""
+        if self._in_message:  # a head, or the rest of a body that has been refused
+            if self._head_timer is None:
+                self._await_head()
+            return
+        self._head_has_come()
+        if self.timeout_keep_alive_task is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(self._patience_s, self.timeout_keep_alive_handler)
@@ -89,9 +117,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Take bytes from the client; hang up if a message is made of too much that is not body."""
         self._message_bytes += len(data)
         super().data_received(data)
-        waits = self._in_head or self.cycle is None or self.cycle.response_complete
-        if waits and self._head_timer is None and self.transport.get_protocol() is self:  # and no websocket by now
-            self._await_head()  # uvicorn's own timer has stopped with the first byte
+        if self._in_head or (self.cycle is not None and self.cycle.response_complete):
+            self._wait_on()
         if (
             self._message_bytes - (1 + _FRAMING) * self._body_bytes > _MAX_HEAD_BYTES
             and not self.transport.is_closing()
@@ -105,6 +132,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to count anew."""
+        self._in_message = False
         self._message_bytes = self._body_bytes = 0
         super().on_message_complete()
 
@@ -120,6 +148,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         ]
         self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
         self.transport.close()
+        self._close_soon()
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

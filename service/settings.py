@@ -130,10 +130,13 @@ class Settings(BaseSettings):
         "takes less than a millisecond), or 32.",
     )
     queue_limit: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        256, description="Most frames that wait for the model: a bound on memory, whatever the bound on time says."
+        256,
+        description="Most frames that wait for the model, and most requests that wait to be decoded: a bound on "
+        "memory, whatever the bound on time says.",
     )
     queue_limit_ms: Annotated[int, Field(ge=1, le=3_600_000)] = Field(
-        5000, description="Longest expected wait for the model in ms; beyond it requests are refused with 503."
+        5000,
+        description="Longest expected wait for the model, or to be decoded, in ms; beyond it requests get 503.",
     )
     stream_credits: Annotated[int, Field(ge=2, le=64)] = Field(
         4, description="Frames that a client of /stream may have in flight."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["PatientWebSocketProtocol", "Unread"]
 
 
+_LEAST_RATE: Final = 32 * 1024
+"""Bytes a second that a client has to take of what waits for it."""
+
+
 class Unread:
-    """Watches a connection while its client is behind; one that takes nothing at all for some time is hung up on.
+    """Watches a connection while its client is behind; one that takes next to nothing for some time is hung up on.
 
     Args:
-        limit_s: Seconds without a byte taken.
+        limit_s: Seconds after which it is looked at what has been taken.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -24,12 +28,13 @@ class Unread:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """The client is behind."""
+        """The client is behind, or the connection is to be closed when it has taken what waits."""
         self.end()
         waiting = transport.get_write_buffer_size()
 
         def look() -> None:
-            if transport.get_write_buffer_size() < waiting:
+            left = transport.get_write_buffer_size()
+            if waiting - left >= min(waiting, _LEAST_RATE * self._limit_s):
                 self.begin(transport, loop)
             else:
                 transport.abort()
@@ -55,6 +60,16 @@ class PatientWebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, unread_s: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unread = Unread(unread_s)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the client as behind with the first byte that waits."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=0)
+
+    async def send(self, message: Any) -> None:
+        """Send a message, and wait until the client has taken it."""
+        await super().send(message)
+        await self.writable.wait()
 
     def pause_writing(self) -> None:
         """The client is behind."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,12 @@ class Running:
         return self.client.post("/segment", content=content, headers=headers | options.pop("headers", {}), **options)
 
 
+def _run(config: uvicorn.Config, server: uvicorn.Server, listening: socket.socket) -> None:
+    """Serve on the kind of event loop that is used in production."""
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve([listening]))
+
+
 @contextmanager
 def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     """Serve a repository; stops when left."""
@@ -140,7 +147,7 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     listening = config.bind_socket()
     listening.listen()  # who comes before the server does waits for it
     port = listening.getsockname()[1]
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
+    thread = threading.Thread(target=_run, args=(config, server, listening))
     thread.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:

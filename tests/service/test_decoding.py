@@ -41,17 +41,17 @@ def held(codec: ThreadPoolExecutor) -> Iterator[None]:
         go.set()
 
 
-async def known(decoding: Decoding) -> None:
-    """Let it see what decoding takes."""
-    for _ in range(30):
-        assert await decoding.run(work, fresh()) == "done"
+def known(decoding: Decoding) -> None:
+    """Let it know what decoding takes."""
+    for _ in range(50):
+        decoding._work.add(WORK_S, time.perf_counter())
 
 
 def test_a_request_that_could_not_be_decoded_in_time_is_refused_at_once() -> None:
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as codec:
             decoding = Decoding(codec, 1, limit=100, limit_s=10)
-            await known(decoding)
+            known(decoding)
             with held(codec):
                 waiting = [asyncio.create_task(decoding.run(work, fresh())) for _ in range(5)]
                 await asyncio.sleep(0)
@@ -62,16 +62,28 @@ def test_a_request_that_could_not_be_decoded_in_time_is_refused_at_once() -> Non
     asyncio.run(scenario())
 
 
+def test_a_small_one_is_not_judged_by_the_large_ones_before_it() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=100, limit_s=10)
+            known(decoding)
+            assert await decoding.run(lambda: "small", fresh(WORK_S / 2)) == "small"
+
+    asyncio.run(scenario())
+
+
 def test_one_whose_time_has_run_out_meanwhile_is_not_decoded() -> None:
     async def scenario() -> None:
         done = []
         with ThreadPoolExecutor(1) as codec:
             decoding = Decoding(codec, 1, limit=100, limit_s=10)
             with held(codec):
-                late = asyncio.create_task(decoding.run(lambda: done.append("late"), fresh(WORK_S)))
+                due = fresh(0.5)
+                late = asyncio.create_task(decoding.run(lambda: done.append("late"), due))
                 patient = asyncio.create_task(decoding.run(lambda: done.append("patient"), fresh()))
                 await asyncio.sleep(0)
-                work()  # and its time is over
+                while time.perf_counter() <= due.due_s:
+                    work()
             with pytest.raises(DeadlineMissed, match="still waited"):
                 await late
             await patient
@@ -84,7 +96,7 @@ def test_without_a_deadline_the_wait_has_a_bound_and_so_has_the_number() -> None
     async def scenario() -> None:
         with ThreadPoolExecutor(1) as codec:
             decoding = Decoding(codec, 1, limit=100, limit_s=3 * WORK_S)
-            await known(decoding)
+            known(decoding)
             few = Decoding(codec, 1, limit=2, limit_s=10)
             with held(codec):
                 waiting = [asyncio.create_task(decoding.run(work, fresh())) for _ in range(5)]

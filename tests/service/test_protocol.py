@@ -15,10 +15,10 @@ WANTS_ALL = "/segment?probability=true"
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service that waits half a second for anybody, and has memory for one large answer."""
+    """A service that waits two seconds for anybody, and has memory for one large answer."""
     folder = tmp_path_factory.mktemp("models")
     publish_tiny(folder)
-    with serving(folder, body_timeout_s=0.5, max_body_bytes=1_000_000, max_inflight_bytes=30_000_000) as running:
+    with serving(folder, body_timeout_s=2, max_body_bytes=1_000_000, max_inflight_bytes=30_000_000) as running:
         yield running
 
 
@@ -80,7 +80,7 @@ def test_a_stream_whose_client_takes_no_answers_ends_and_its_place_is_free(
 ) -> None:
     folder = tmp_path_factory.mktemp("models")
     publish_tiny(folder)
-    with serving(folder, body_timeout_s=0.5, stream_limit=1) as running:
+    with serving(folder, body_timeout_s=2, stream_limit=1) as running:
         url = f"ws://127.0.0.1:{running.port}/stream?accept=application/x-npz&probability=true"
         raw = knock(running)
         with connect(url, sock=raw, max_size=None, max_queue=1, open_timeout=20) as stream:

@@ -39,7 +39,8 @@ def match(
 ) -> Matched:
     """Find labelled frames among the clips by their pixels, otherwise by scene and time where both know them.
 
-    Times are the weaker witness: two files may count them from different frames.
+    Times are the weaker witness: two files may count them from different frames, and where the pixels of any frame of a
+    scene show that they do, the times of that scene say nothing.
 
     Args:
         labelled: Frames with labels.
@@ -59,10 +60,16 @@ def match(
             where[_pixels(frame)] = (s, t)
             if named.times is not None:
                 where[named.name, int(named.times[t])] = (s, t)
-    places = [
-        where.get(_pixels(frame)) or (where.get(keys[i]) if keys is not None else None)
-        for i, frame in enumerate(labelled.frames)
-    ]
+    places = [where.get(_pixels(frame)) for frame in labelled.frames]
+    if keys is not None:
+        timed = [where.get(key) for key in keys]
+        doubted = {
+            scene for (scene, _), place, other in zip(keys, places, timed, strict=True) if place and place != other
+        }
+        places = [
+            place or (None if scene in doubted else other)
+            for (scene, _), place, other in zip(keys, places, timed, strict=True)
+        ]
     found = np.array([place is not None for place in places])
     if not found.any():
         raise DatasetError("expected labelled frames among the clips, found none of the same time or the same pixels")

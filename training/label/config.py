@@ -17,7 +17,7 @@ class LabelConfig(Config):
     out: Path | None = Field(None, description="a new folder for frames as PNG and `annotations.json` (COCO)")
     evaluate: Path | None = Field(
         None,
-        description="labels of some of the frames, which are found by scene and time or by their pixels",
+        description="labels of some of the frames, which are found by their pixels, or by scene and time",
     )
     models: tuple[Path, ...] = Field(
         (), description="run folders or bundles whose masks to propose, in place of what motion says"

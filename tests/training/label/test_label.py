@@ -162,6 +162,16 @@ def test_pixels_say_more_than_times_that_are_counted_from_elsewhere(
     assert json.loads(printed)["iou"]["all"]["mean"] > 0.9
 
 
+def test_times_of_a_scene_that_pixels_contradict_say_nothing(
+    drawn: list[tuple[np.ndarray, np.ndarray]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames, masks = drawn[0]
+    np.savez(tmp_path / "clips.npz", frames=frames[:7], scene=np.repeat("a", 7), time=np.arange(7))
+    np.savez(tmp_path / "late.npz", frames=frames[4:], masks=masks[4:], scene=np.repeat("a", 6), time=np.arange(6))
+    assert main(["--clips", str(tmp_path / "clips.npz"), "--evaluate", str(tmp_path / "late.npz")]) == 0
+    assert json.loads(capsys.readouterr().out)["labelled_frames_not_among_the_clips"] == 3
+
+
 def test_trained_models_propose_the_masks_that_they_predict(
     toy_run: Path, toy_bundle: Path, toys: FrameSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
