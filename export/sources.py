@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     """Name, metrics, parity, verdicts and comparison -> the card."""
 
 THRESHOLD = 0.5
+HEADS: Final = ("attention-conv", "attention-skips")
+"""What a bundle's network may end in."""
 
 CALIBRATION_FRAMES = 64
 """As many as change nothing any more; each takes a third of a second."""
@@ -91,6 +93,11 @@ def _from_run(folder: Path, credit: str) -> Source:
         raise ExportError(
             f"{folder}: expected a run with the frame encoder, whose latents a bundle promises, found encoder "
             f"{run.config.model.encoder}"
+        )
+    if run.config.model.head not in HEADS:
+        raise ExportError(
+            f"{folder}: expected a run with one of the heads {', '.join(HEADS)}, which bundles hold, found head "
+            f"{run.config.model.head}"
         )
     segmenter = load_segmenter(folder)
     round_weights_to_half(segmenter)

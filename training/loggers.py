@@ -49,6 +49,12 @@ def make_loggers(out: Path, trackers: Trackers) -> list[Logger]:
     return loggers
 
 
+def end_wandb(trackers: Trackers) -> None:
+    """End the run of Weights & Biases that is open in this process; the next one would go on with it."""
+    if trackers.wandb != "off":
+        importlib.import_module("wandb").finish()
+
+
 def folder_id(out: Path) -> str:
     """What a run is called where its folder's name may not be the only one: the same after resuming."""
     return hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]

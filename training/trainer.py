@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from training.averaging import RunningAverage
+from training.begun import hold_to
 from training.data.frames import FrameSet, concatenate
 from training.data.labelled import LabelledFrames
 from training.data.noise import noise_frames
@@ -33,7 +35,7 @@ from training.machine import prepare, settled, trainer_arguments
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
-from training.run import HISTORY, code_revision, write_run
+from training.run import HISTORY, code_revision, read_run, write_run
 from training.scores import Score, score
 from training.start import MANIFEST, start_of
 
@@ -108,8 +110,13 @@ def train(
     prepare(config.machine, config.seed)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)
-    config.out.mkdir(parents=True, exist_ok=True)
     segmenter, parent = start_of(config.model)
+    if config.data.folds is not None:
+        _refuse_known(config.model, sides)
+    data = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files]
+    pretrained = _pretrained_record(config.model)
+    config.out.mkdir(parents=True, exist_ok=True)
+    hold_to(config.out, _what_counts(config, data, parent, pretrained))
     module = Finetune(segmenter.train(), config.optim, config.steps)
     checkpoints = config.out / "checkpoints"
     loggers = make_loggers(config.out, config.log) if loggers is None else loggers
@@ -122,7 +129,7 @@ def train(
         logger=list(loggers),
         log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
-            EMAWeightAveraging(decay=config.optim.ema_decay),
+            RunningAverage(config.optim.ema_decay),
             ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
             ProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
@@ -141,12 +148,56 @@ def train(
     )
     if not trainer.is_global_zero:
         return None
-    return _finish(config, module.segmenter, sides, parent=parent, revision=revision)
+    origin = {"data": data, "parent": parent, "pretrained": pretrained, "code_revision": revision}
+    return _finish(config, module.segmenter, sides, origin)
 
 
-def _finish(
-    config: TrainConfig, segmenter: Segmenter, sides: Sides, *, parent: dict[str, Any] | None, revision: str
-) -> Score | None:
+def _what_counts(
+    config: TrainConfig, data: list[dict[str, str]], parent: dict[str, Any] | None, pretrained: dict[str, str] | None
+) -> dict[str, Any]:
+    """What a run cannot change while it is under way; files by their content, wherever they lie.
+
+    The number of epochs may: a schedule is shortened or drawn out.
+    """
+    settings = config.model_dump(
+        mode="json",
+        exclude={
+            "out": True,
+            "log": True,
+            "machine": True,
+            "epochs": True,
+            "data": {"train", "val"},
+            "model": {"init", "pretrained"},
+        },
+    )
+    start = {"init": (parent or {}).get("sha256"), "pretrained": (pretrained or {}).get("sha256")}
+    return {**settings, "data_sha256": [one["sha256"] for one in data], "start": start}
+
+
+def _refuse_known(model: ModelConfig, sides: Sides) -> None:
+    """Folds measure on scenes that were never seen, by the weights that a run starts from no more than by the run.
+
+    Raises:
+        ValueError: They have been, or may have been.
+    """
+    for name, source in (("init", model.init), ("pretrained", model.pretrained)):
+        if source is None:
+            continue
+        if (source / MANIFEST).is_file():
+            raise ValueError(
+                f"{source}: expected weights that have learned from none of the scenes held out, found a bundle, which "
+                f"does not say: start folds from a pretrained encoder, or from a run on other data (--model.{name})"
+            )
+        if name == "init":
+            known = set(read_run(source).record["split"]["train"]) & set(sides.val.scene.tolist())
+            if known:
+                raise ValueError(
+                    f"{source}: expected weights that have learned from none of the scenes held out, found "
+                    f"{len(known)} of them in its training, such as {min(known)}: start from a run on other data"
+                )
+
+
+def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:
     segmenter = segmenter.to("cpu")
     train = concatenate(list(sides.train))
     result = None
@@ -158,11 +209,8 @@ def _finish(
         "scores": {"val": result._asdict()} if result else {},
         "frames": {"train": len(train), "val": len(sides.val)},
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},
-        "data": [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files],
-        "parent": parent,
-        "pretrained": _pretrained_record(config.model),
+        **origin,
         "prior": _prior_record(segmenter),
-        "code_revision": revision,
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
     write_run(config.out, segmenter, config, record)

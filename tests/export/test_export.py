@@ -145,6 +145,17 @@ def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "models").exists()
 
 
+def test_a_run_with_a_head_that_bundles_do_not_hold_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "probe")
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["model"]["head"] = "linear"
+    (tmp_path / "probe" / "run.json").write_text(json.dumps(record))
+    assert export_command([str(tmp_path / "probe"), "--models", str(tmp_path / "models")]) == 1
+    assert "attention-skips, which bundles hold, found head linear" in capsys.readouterr().err
+
+
 def test_a_split_that_nobody_marked_is_refused(bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate_command([str(bundle), "--data", str(data), "--split", "test"]) == 1
     assert "'test'" in capsys.readouterr().err

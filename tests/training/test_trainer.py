@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from training.averaging import RunningAverage
 from training.commands.train import main
 from training.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from training.data.frames import FrameSet
@@ -68,6 +69,42 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert read_history(torn.out / HISTORY) == read_history(whole.out / HISTORY)
     assert [row["step"] for row in read_history(torn.out / HISTORY)] == ["2", "4", "6"]
+
+
+def test_a_folder_goes_on_with_the_split_and_frames_it_was_begun_with_or_not_at_all(
+    tmp_path: Path, toys: FrameSet
+) -> None:
+    folds = DataConfig(train=(tmp_path / "toys.npz",), folds=3, fold=0)
+    begun = config(tmp_path, toys, "run", data=folds, epochs=1)
+    train(begun)
+    other = config(tmp_path, toys, "run", data=folds.model_copy(update={"fold": 1}), epochs=1)
+    with pytest.raises(RunError, match=r"data\.fold 1 after 0"):
+        train(other)
+    longer = config(tmp_path, toys, "run", data=folds, epochs=2)
+    assert train(longer) is not None
+    np.savez(tmp_path / "toys.npz", frames=toys.frames, masks=1 - toys.masks, scene=toys.scene)
+    with pytest.raises(RunError, match="data_sha256"):
+        train(longer)
+
+
+def test_folds_do_not_start_from_weights_that_know_what_is_held_out(
+    tmp_path: Path, toys: FrameSet, toy_bundle: Path
+) -> None:
+    folds = DataConfig(train=(tmp_path / "toys.npz",), folds=3, fold=0)
+    train(config(tmp_path, toys, "first", epochs=1, data=folds.model_copy(update={"fold": 1})))
+    for start, words in ((tmp_path / "first", "of them in its training"), (toy_bundle, "does not say")):
+        told = SMALL.model_copy(update={"init": start})
+        with pytest.raises(ValueError, match=words):
+            train(config(tmp_path, toys, "second", epochs=1, data=folds, model=told))
+    assert not (tmp_path / "second").exists()
+
+
+def test_the_average_of_a_short_run_is_of_its_end() -> None:
+    average = RunningAverage(0.998)
+    mean = torch.zeros(())
+    for step in range(1, 200):
+        mean = average._kwargs["avg_fn"](mean, torch.tensor(float(step > 50)), torch.tensor(step))
+    assert mean > 0.99
 
 
 def test_the_command_leaves_a_run_folder_that_says_what_made_it(

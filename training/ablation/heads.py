@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.averaging import decay_at
 from training.finetune import loss_of, make_optimizer
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def train_head(
         nn.utils.clip_grad_norm_(head.parameters(), optim.clip_norm)
         optimizer.step()
         schedule.step()
-        follow(average, head, min(optim.ema_decay, (1 + step) / (10 + step)))
+        follow(average, head, decay_at(step, optim.ema_decay))
     return nn.Sequential(scale, average).eval()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 
 from training.data.frames import FrameSet, concatenate, to_model_size
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ANNOTATION_FILES = ("_annotations.coco.json", "annotations.json")
+ROBOT = "robot"
+ROBOFLOW = re.compile(r"_(png|jpe?g|webp|bmp)\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
 
 
 class DatasetError(ValueError):
@@ -85,11 +89,11 @@ def read_npz(path: Path) -> FrameSet:
 def read_coco(annotations: Path) -> FrameSet:
     """Read COCO annotations (polygons or run lengths) and the images beside them.
 
-    The mask is the union of all instances, whatever their category. An image's `scene` and `quality` fields are used
-    where there are any; else its scene is the file name up to the last "_" or "-" (`scene03_012.png` -> `scene03`).
+    The mask is the union of all instances of the category `robot` or, where there is none of that name, of all
+    categories. An image's `scene` and `quality` fields are used where there are any; else `scene_of` its file name.
 
     Raises:
-        DatasetError: Not COCO, or an image that is missing.
+        DatasetError: Not COCO, an image that is missing, or a segmentation that is none.
     """
     try:
         with redirect_stdout(io.StringIO()):  # pycocotools prints its timings
@@ -97,30 +101,65 @@ def read_coco(annotations: Path) -> FrameSet:
         images = [coco.imgs[key] for key in sorted(coco.imgs)]
     except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
         raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
+    wanted = set(coco.getCatIds(catNms=[ROBOT])) or set(coco.getCatIds())
     frames, masks, scenes, qualities = [], [], [], []
     for image in images:
         file = annotations.parent / image["file_name"]
         if not file.is_file():
             raise DatasetError(f"{annotations}: expected the image {image['file_name']!r} beside it, found none")
-        frame = np.asarray(Image.open(file).convert("RGB"))
+        frame = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
         mask = np.zeros(frame.shape[:2], np.uint8)
         for annotation in coco.imgToAnns[image["id"]]:
-            mask |= coco.annToMask(annotation).astype(np.uint8)
+            if annotation.get("category_id", next(iter(wanted), None)) in wanted or not wanted:
+                mask |= _mask_of(coco, annotation, image["file_name"], mask.shape)
         frames.append(frame)
         masks.append(mask)
-        scenes.append(str(image.get("scene") or scene_of(file.stem)))
+        scenes.append(str(image.get("scene") or scene_of(image["file_name"])))
         qualities.append(str(image.get("quality", "")))
     return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), np.array(qualities), annotations)
 
 
-def scene_of(stem: str) -> str:
-    """The scene in a file name without its ending.
+def _mask_of(coco: COCO, annotation: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of one instance: uint8 [H, W].
 
-    >>> scene_of("scene03_012"), scene_of("kitchen-left-7"), scene_of("alone")
-    ('scene03', 'kitchen-left', 'alone')
+    Raises:
+        DatasetError: It has none, or one of another size than its image.
     """
+    if not annotation.get("segmentation"):
+        raise DatasetError(
+            f"{name}: expected a segmentation (polygons or run lengths) in annotation {annotation.get('id')}, found "
+            "none: a box alone is no mask; draw one, or delete the annotation"
+        )
+    try:
+        mask: np.ndarray = coco.annToMask(annotation).astype(np.uint8)
+    except Exception as error:
+        # pycocotools raises all kinds, that one too
+        raise DatasetError(f"{name}: annotation {annotation.get('id')} cannot be read: {error!r}") from error
+    if mask.shape != shape:
+        raise DatasetError(
+            f"{name}: expected masks of the picture's {shape[1]}x{shape[0]} pixels, found {mask.shape[1]}x"
+            f"{mask.shape[0]}: the file was changed after it was annotated, or its width and height are wrong"
+        )
+    return mask
+
+
+def scene_of(name: str) -> str:
+    """The scene in the name of a file, which may be in folders: all but the number of the frame.
+
+    Roboflow's exports add the old ending and a hash to names; they say nothing.
+
+    >>> scene_of("scene03_012.png"), scene_of("kitchen-left-7.jpg"), scene_of("alone.png"), scene_of("walk/0001.png")
+    ('scene03', 'kitchen-left', 'alone', 'walk')
+    >>> scene_of("scene03_012_png.rf.0a1b2c.jpg"), scene_of("day1/left_3.png")
+    ('scene03', 'day1/left')
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    stem = ROBOFLOW.sub("", path.stem)
     cut = max(stem.rfind("_"), stem.rfind("-"))
-    return stem[:cut] if cut > 0 else stem
+    folder = "" if path.parent == PurePosixPath() else f"{path.parent}"
+    if cut > 0:
+        return f"{folder}/{stem[:cut]}" if folder else stem[:cut]
+    return folder if folder and stem.isdigit() else (f"{folder}/{stem}" if folder else stem)
 
 
 def _frame_set(

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
+from training.begun import hold_to
 from training.clips.batches import ClipShape
 from training.history import read_history
 from training.loggers import make_loggers
@@ -131,6 +132,7 @@ def _run(
     """Fit, then write the folder; `clips` says what clips the model takes."""
     parts = open_parts(config.data, clips.sequence_length, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
+    hold_to(config.out, _what_counts(config, parts))
     checkpoints = config.out / "checkpoints"
     trainer = lightning.Trainer(
         **trainer_arguments(config.machine),
@@ -174,6 +176,13 @@ def _run(
     write_weights()
     _write_record(config, parts, metrics)
     return metrics
+
+
+def _what_counts(config: PretrainConfig, parts: list[Part]) -> dict[str, Any]:
+    """What a run cannot change while it is under way; its number of epochs may, as a schedule is shortened."""
+    left_out = {"out", "log", "machine", "epochs", "keep", "init", "vqvae", "frame_encoder"}
+    settings = config.model_dump(mode="json", exclude={**dict.fromkeys(left_out, True), "data": {"clips"}})
+    return {**settings, "clips": [{k: v for k, v in part.items() if k != "name"} for part in describe(parts)]}
 
 
 def _check_same(start: Any, wanted: Any, path: Path) -> None:

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 
 from training.config import TrainConfig
 from training.history import read_history
-from training.loggers import make_loggers
+from training.loggers import end_wandb, make_loggers
 from training.run import HISTORY
 from training.trainer import train
 
@@ -111,6 +111,7 @@ def run_trial(config: SweepConfig, trial: optuna.Trial) -> float:
     finally:
         for logger in loggers:
             logger.finalize("finished")
+        end_wandb(run.log)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     if result is None:
         raise ValueError("expected scenes held out to compare trials on, found none")

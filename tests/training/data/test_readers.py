@@ -117,3 +117,45 @@ def test_a_path_that_holds_nothing_says_what_was_expected(tmp_path: Path) -> Non
 
 def test_scenes_come_from_file_names() -> None:
     assert [scene_of(s) for s in ("scene03_012", "kitchen-left-7", "alone")] == ["scene03", "kitchen-left", "alone"]
+
+
+def annotated(folder: Path, toys: FrameSet, annotations: list[dict[str, object]], **image: object) -> Path:
+    """One picture, two categories, and these annotations."""
+    folder.mkdir()
+    Image.fromarray(toys.frames[0]).save(folder / "s_1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "s_1.png", "width": 64, "height": 64, **image}],
+        "categories": [{"id": 1, "name": "robot"}, {"id": 2, "name": "toy"}],
+        "annotations": [{"id": i, "image_id": 1, "iscrowd": 0, **one} for i, one in enumerate(annotations)],
+    }
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def square(left: int, top: int) -> list[list[int]]:
+    return [[left, top, left + 8, top, left + 8, top + 8, left, top + 8]]
+
+
+def test_of_several_categories_the_robot_alone_is_the_mask(tmp_path: Path, toys: FrameSet) -> None:
+    arm, finger, toy = (
+        {"category_id": c, "segmentation": square(*at)} for c, at in ((1, (0, 0)), (1, (20, 8)), (2, (40, 40)))
+    )
+    mask = read_frames(annotated(tmp_path / "set", toys, [arm, finger, toy])).masks[0]
+    assert mask[2, 2] == mask[10, 24] == 1
+    assert mask[44, 44] == 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "image", "words"),
+    [
+        ({"category_id": 1, "bbox": [0, 0, 8, 8]}, {}, "a box alone is no mask"),
+        ({"category_id": 1, "segmentation": []}, {}, "a box alone is no mask"),
+        ({"category_id": 1, "segmentation": [[1, 2]]}, {}, "s_1.png"),
+        ({"category_id": 1, "segmentation": square(0, 0)}, {"width": 32, "height": 80}, "found 32x80"),
+    ],
+)
+def test_a_segmentation_that_is_none_is_named_with_its_picture(
+    tmp_path: Path, toys: FrameSet, annotation: dict[str, object], image: dict[str, object], words: str
+) -> None:
+    with pytest.raises(DatasetError, match=words):
+        read_frames(annotated(tmp_path / "set", toys, [annotation], **image))

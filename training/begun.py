@@ -1,0 +1,53 @@
+"""What a run was begun with: its folder goes on with the same, or not at all.
+
+What an unfinished run has learned from stands in no other place; going on with other frames held out would score it on
+frames that it knows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from training.run import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+BEGUN = "begun.json"
+
+
+def hold_to(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what a run begins with or, where it has begun, compare.
+
+    Args:
+        folder: The run's.
+        settings: What decides what it learns and is measured on; nested as in the configuration.
+
+    Raises:
+        RunError: It was begun with others; names those that differ.
+    """
+    told = dict(_flat(json.loads(json.dumps(settings))))
+    file = folder / BEGUN
+    if not file.is_file():
+        temporary = folder / f".{BEGUN}"
+        temporary.write_text(json.dumps(told, indent=1) + "\n")
+        temporary.replace(file)
+        return
+    before = json.loads(file.read_text())
+    other = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
+    if other:
+        found = ", ".join(f"{name} {told.get(name)} after {before.get(name)}" for name in other[:4])
+        raise RunError(
+            f"{folder}: expected the settings that this run was begun with, found {found}: go on with the same, or "
+            "name another folder with --out"
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
