@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def ablate(config: AblateConfig) -> list[dict[str, Any]]:
-    """Do what is not done yet, and write table and picture.
+    """Do what is not done yet, and write table and picture, in which rows that were done earlier stand as well.
 
     Returns:
         The rows of the table.
@@ -71,11 +71,26 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
                     bar.set_postfix_str(name)
                     results.append(_cell(config, parts, Cell(row, fold, seed), frames))
                     bar.update()
+    results += _done_before(config, parts, frames)
     costs = _costs(config, parts)
     table = summarise(results, costs, frames.split == "val")
     write_table(config.out, table, config)
     save_masks(config, frames, results, config.out / "masks.png")
     return table
+
+
+def _done_before(config: AblateConfig, parts: Parts, frames: FrameSet) -> list[dict[str, Any]]:
+    """The results of rows that are not asked for now, if all their cells are there with the same settings."""
+    results: list[dict[str, Any]] = []
+    for name, row in BY_NAME.items():
+        if name in config.rows or (row.pretrained and config.pretrained is None):
+            continue
+        cells = [Cell(row, fold, seed) for seed in config.seeds for fold in range(config.folds)]
+        found = [
+            read_result(config.out / "results", cell, _key(config, parts, cell, frames.sha256())) for cell in cells
+        ]
+        results += [one for one in found if one is not None] if None not in found else []
+    return results
 
 
 class Parts:
@@ -132,13 +147,7 @@ def _cell(config: AblateConfig, parts: Parts, cell: Cell, frames: FrameSet) -> d
     row = cell.row
     split = fold_split(frames, config.folds, cell.fold, config.fold_seed)
     held = (~split.in_train).nonzero()[0]
-    key = digest(
-        row._asdict(),
-        [cell.fold, cell.seed, config.folds, config.fold_seed, frames.sha256(), parts.weights(row)],
-        [list(parts.layers), config.width, config.copies, config.sampled_copies],
-        optim_of(config, row).model_dump(mode="json") if row.encoder else None,
-        [config.budget.of(frozen=row.frozen), config.augment.model_dump(mode="json"), augment.VERSION],
-    )
+    key = _key(config, parts, cell, frames.sha256())
     folder = config.out / "results"
     found = read_result(folder, cell, key)
     if found is not None:
@@ -164,6 +173,18 @@ def _cell(config: AblateConfig, parts: Parts, cell: Cell, frames: FrameSet) -> d
     if result is None:
         raise RuntimeError(f"{folder}: the result of {cell.name} is not there after it was written")
     return result
+
+
+def _key(config: AblateConfig, parts: Parts, cell: Cell, frames_sha256: str) -> str:
+    """A fingerprint of all that a cell's result depends on."""
+    row = cell.row
+    return digest(
+        row._asdict(),
+        [cell.fold, cell.seed, config.folds, config.fold_seed, frames_sha256, parts.weights(row)],
+        [list(parts.layers), config.width, config.copies, config.sampled_copies],
+        optim_of(config, row).model_dump(mode="json") if row.encoder else None,
+        [config.budget.of(frozen=row.frozen), config.augment.model_dump(mode="json"), augment.VERSION],
+    )
 
 
 def _costs(config: AblateConfig, parts: Parts) -> dict[str, dict[str, float]]:

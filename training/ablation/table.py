@@ -92,7 +92,8 @@ def write_table(out: Path, table: Sequence[Mapping[str, Any]], config: AblateCon
         f"Mean over images of the IoU at probability 0.5 on scenes held out: {config.folds} folds of scenes of "
         f"{config.data.name} ({first['images']} images), {first['seeds']} seeds a row. ± seeds: standard deviation "
         "of that mean over seeds; ± folds: standard deviation over folds; "
-        "val: mean over the frames marked so. Cost: one frame at a time, float32, CPU."
+        "val: mean over the frames marked so. Cost: one frame at a time, float32, CPU. The control noise-conv learns "
+        "by cross-entropy alone, so that it may say nothing; noise-overlap by the loss of all other rows."
     )
     (out / "table.md").write_text(f"{head}\n\n{markdown(table)}")
     content = {"config": config.model_dump(mode="json"), "rows": list(table)}
