@@ -86,7 +86,7 @@ def recolour(frame: np.ndarray, rng: Generator) -> np.ndarray:
 def black_edge(frame: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """BAIR's black first row and column, with the mask that its labels have there.
 
-    Those of the row are robot where the row below is, always. Those of the column are not, in eleven of the fifteen
+    Those of the row are robot where the row below is, always. Those of the column are not, in thirteen of the seventeen
     labelled frames in which the arm leaves the picture on the left.
     """
     mask = mask.copy()
