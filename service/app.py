@@ -118,15 +118,13 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
     watchers = Watchers()
-    codec = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="robomask-codec")
+    codec, decoding = _codec(settings)
     budget = MemoryBudget(settings.max_inflight_bytes)
     limits = settings.limits()
     pipeline = Pipeline(
         scheduler=scheduler,
         codec=codec,
-        decoding=Decoding(
-            codec, settings.codec_threads, limit=settings.queue_limit, limit_s=settings.queue_limit_ms / 1000
-        ),
+        decoding=decoding,
         budget=budget,
         limits=limits,
         metrics=metrics,
@@ -148,7 +146,13 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     protocol = OpenInference(
         models=models,
         tensors=Tensors(
-            scheduler=scheduler, codec=codec, budget=budget, limits=limits, metrics=metrics, watchers=watchers
+            scheduler=scheduler,
+            codec=codec,
+            decoding=decoding,
+            budget=budget,
+            limits=limits,
+            metrics=metrics,
+            watchers=watchers,
         ),
         repository=Repository(models, control, gate),
         metrics=metrics,
@@ -276,6 +280,13 @@ def _rules(settings: Settings) -> Rules:
         poll_s=settings.poll_s,
         low=runs_in_caller(settings.provider, settings.intra_op_threads),
     )
+
+
+def _codec(settings: Settings) -> tuple[ThreadPoolExecutor, Decoding]:
+    """The threads that decode and encode, and the queue in front of them."""
+    n = settings.codec_threads
+    codec = ThreadPoolExecutor(n, thread_name_prefix="robomask-codec")
+    return codec, Decoding(codec, n, limit=settings.queue_limit, limit_s=settings.queue_limit_ms / 1000)
 
 
 def _sampler(settings: Settings, metrics: Metrics) -> Sampler | None:

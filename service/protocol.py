@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.middleware import new_request_id
 from service.problems import not_http
-from service.unread import PatientWebSocketProtocol, Unread
+from service.unread import PatientProtocol, PatientWebSocketProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +27,7 @@ _FRAMING: Final = 8
 """Bytes of chunked framing that a byte of body may cost; a chunk of a single byte costs five or six."""
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(PatientProtocol, HttpToolsProtocol):
     """A connection on which everything but the bodies has a bound, in bytes and in time.
 
     Args:
@@ -37,11 +37,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     def __init__(self, *args: Any, patience_s: float, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, patience_s=patience_s, **kwargs)
         self._message_bytes = 0
         self._body_bytes = 0
         self._patience_s = patience_s
-        self._unread = Unread(patience_s)
         self._in_head = False
         self._in_message = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -54,18 +53,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._head_has_come()
-        self._unread.end()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client is behind with its answer."""
-        super().pause_writing()
-        self._unread.begin(self.transport, self.loop)
-
-    def resume_writing(self) -> None:
-        """The client has caught up."""
-        super().resume_writing()
-        self._unread.end()
 
     def on_message_begin(self) -> None:
         """The first of a head is there."""
@@ -155,7 +143,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
     """How uvicorn is to speak on the wire, wherever it listens."""
     return {
         "http": functools.partial(BoundedHttpProtocol, patience_s=settings.body_timeout_s),
-        "ws": functools.partial(PatientWebSocketProtocol, unread_s=settings.body_timeout_s),
+        "ws": functools.partial(PatientWebSocketProtocol, patience_s=settings.body_timeout_s),
         "ws_max_size": settings.max_body_bytes,
         "ws_per_message_deflate": False,  # frames and masks are compressed already
         "log_config": None,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-if TYPE_CHECKING:
-    import asyncio
-
-__all__ = ["PatientWebSocketProtocol", "Unread"]
+__all__ = ["PatientProtocol", "PatientWebSocketProtocol", "Unread"]
 
 
 _LEAST_RATE: Final = 32 * 1024
@@ -48,18 +46,41 @@ class Unread:
             self._timer = None
 
 
-class PatientWebSocketProtocol(WebSocketsSansIOProtocol):
-    """A websocket whose client has to take its answers.
+class PatientProtocol(asyncio.Protocol):
+    """What uvicorn's protocols for HTTP and websockets have in common here: their clients have to take their answers.
 
     Args:
         *args: uvicorn's.
-        unread_s: Seconds that it may take nothing.
+        patience_s: Seconds that a client may take next to nothing.
         **kwargs: uvicorn's.
     """
 
-    def __init__(self, *args: Any, unread_s: float, **kwargs: Any) -> None:
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, *args: Any, patience_s: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unread = Unread(unread_s)
+        self._unread = Unread(patience_s)
+
+    def pause_writing(self) -> None:
+        """The client is behind."""
+        super().pause_writing()
+        self._unread.begin(self.transport, self.loop)
+
+    def resume_writing(self) -> None:
+        """The client has caught up, or nearly so: a connection that is to be closed waits for the rest as well."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._unread.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._unread.end()
+        super().connection_lost(exc)
+
+
+class PatientWebSocketProtocol(PatientProtocol, WebSocketsSansIOProtocol):
+    """A websocket; its arguments are those of `PatientProtocol`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client as behind with the first byte that waits."""
@@ -70,18 +91,3 @@ class PatientWebSocketProtocol(WebSocketsSansIOProtocol):
         """Send a message, and wait until the client has taken it."""
         await super().send(message)
         await self.writable.wait()
-
-    def pause_writing(self) -> None:
-        """The client is behind."""
-        super().pause_writing()
-        self._unread.begin(self.transport, self.loop)
-
-    def resume_writing(self) -> None:
-        """The client has caught up."""
-        super().resume_writing()
-        self._unread.end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
-        self._unread.end()
-        super().connection_lost(exc)

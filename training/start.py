@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from training.from_onnx import segmenter_from_onnx
 from training.heads import AttentionSkipsHead
 from training.pretrain.weights import read_frame_encoder, read_prior
-from training.run import RECORD, WEIGHTS, RunError, load_segmenter, segmenter_of
+from training.run import RECORD, WEIGHTS, RunError, load_segmenter, read_run, segmenter_of
 from training.segmenter import take_pretrained
 from training.videogpt.resnet import CollapsedFrameEncoder
 
@@ -101,6 +101,30 @@ def read_network(folder: Path) -> Segmenter:
         RunError: Neither of them, or one that is damaged or not finished.
     """
     return _read_bundle(folder)[0] if (folder / MANIFEST).is_file() else load_segmenter(folder)
+
+
+def refuse_known(model: ModelConfig, held_out: set[str]) -> None:
+    """Folds measure on scenes that were never seen, by the weights that a run starts from no more than by the run.
+
+    Args:
+        model: What it starts from.
+        held_out: The scenes to measure on.
+
+    Raises:
+        ValueError: They have been seen, or may have been.
+    """
+    for name, source in (("init", model.init), ("pretrained", model.pretrained)):
+        if source is not None and (source / MANIFEST).is_file():
+            raise ValueError(
+                f"{source}: expected weights that have learned from none of the scenes held out, found a bundle, which "
+                f"does not say: start folds from a pretrained encoder, or from a run on other data (--model.{name})"
+            )
+    known = held_out & set(read_run(model.init).record["split"]["train"]) if model.init else set()
+    if known:
+        raise ValueError(
+            f"{model.init}: expected weights that have learned from none of the scenes held out, found {len(known)} of "
+            f"them in its training, such as {min(known)}: start from a run on other data"
+        )
 
 
 class Network(NamedTuple):

@@ -35,9 +35,9 @@ from training.machine import prepare, settled, trainer_arguments
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
-from training.run import HISTORY, code_revision, read_run, write_run
+from training.run import HISTORY, code_revision, write_run
 from training.scores import Score, score
-from training.start import MANIFEST, start_of
+from training.start import MANIFEST, refuse_known, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,7 @@ def train(
     sides = read_sides(config.data, config.seed)
     segmenter, parent = start_of(config.model)
     if config.data.folds is not None:
-        _refuse_known(config.model, sides)
+        refuse_known(config.model, set(sides.val.scene.tolist()))
     data = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files]
     pretrained = _pretrained_record(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -172,29 +172,6 @@ def _what_counts(
     )
     start = {"init": (parent or {}).get("sha256"), "pretrained": (pretrained or {}).get("sha256")}
     return {**settings, "data_sha256": [one["sha256"] for one in data], "start": start}
-
-
-def _refuse_known(model: ModelConfig, sides: Sides) -> None:
-    """Folds measure on scenes that were never seen, by the weights that a run starts from no more than by the run.
-
-    Raises:
-        ValueError: They have been, or may have been.
-    """
-    for name, source in (("init", model.init), ("pretrained", model.pretrained)):
-        if source is None:
-            continue
-        if (source / MANIFEST).is_file():
-            raise ValueError(
-                f"{source}: expected weights that have learned from none of the scenes held out, found a bundle, which "
-                f"does not say: start folds from a pretrained encoder, or from a run on other data (--model.{name})"
-            )
-        if name == "init":
-            known = set(read_run(source).record["split"]["train"]) & set(sides.val.scene.tolist())
-            if known:
-                raise ValueError(
-                    f"{source}: expected weights that have learned from none of the scenes held out, found "
-                    f"{len(known)} of them in its training, such as {min(known)}: start from a run on other data"
-                )
 
 
 def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:

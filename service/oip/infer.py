@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import time
 import zlib
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from service.decoding import Decoding
     from service.engine import Prediction
     from service.limits import Limits, MemoryBudget
     from service.metrics import Metrics
@@ -41,7 +43,8 @@ class Tensors:
 
     Args:
         scheduler: Runs the model.
-        codec: Threads that read and write what takes long.
+        codec: Threads that write what takes long.
+        decoding: Threads that read what takes long.
         budget: Memory that all requests share.
         limits: What one request may ask for.
         metrics: Where it counts.
@@ -53,6 +56,7 @@ class Tensors:
         *,
         scheduler: Scheduler,
         codec: Executor,
+        decoding: Decoding,
         budget: MemoryBudget,
         limits: Limits,
         metrics: Metrics,
@@ -60,6 +64,7 @@ class Tensors:
     ) -> None:
         self._scheduler = scheduler
         self._codec = codec
+        self._decoding = decoding
         self._budget = budget
         self._metrics = metrics
         self._watchers = watchers
@@ -116,7 +121,9 @@ class Tensors:
         quick: bool,
     ) -> tuple[_T, list[tuple[float, float]]]:
         """The answer, and of every mask its share of the frame and its confidence."""
-        inference = await self._timed(call, "decode", read, here=quick)
+        started_s = time.perf_counter()
+        inference = read() if quick else await self._decoding.run(read, call.freshness)
+        self._took(call, "decode", time.perf_counter() - started_s)
         call.frames = len(inference.frames)
         self.reserve(call, inference.answer_bytes)
         if inference.timeout_s is not None:
@@ -142,7 +149,7 @@ class Tensors:
         light = (
             quick and inference.answer_bytes <= _QUICK_ANSWER_BYTES and all(binary for _, binary in inference.outputs)
         )
-        answer = await self._timed(call, "encode", finish, here=light)
+        answer = await self._encode_timed(call, finish, here=light)
         if self._watchers:
             frames = [frame.copy() for frame in inference.frames]  # views of a body, which is not to be kept for them
             self._watchers.answered(Seen(slot, frames, probability, call.stream, time.perf_counter()))
@@ -154,13 +161,13 @@ class Tensors:
         Raises:
             BodyMalformed: It is damaged.
             TooLarge: It unpacks to more than a body may have.
-            Busy: It unpacks to more than all requests together may hold.
+            Busy: It unpacks to more than all requests together may hold, or too much waits to be read.
+            Stale: It would be too late.
         """
         if encoding in _IDENTITY:
             return body
         limit = self.limits.max_body_bytes
-        work = asyncio.get_running_loop().run_in_executor(self._codec, _inflate, body, encoding, limit)
-        unpacked = await work
+        unpacked = await self._decoding.run(functools.partial(_inflate, body, encoding, limit), call.freshness)
         self.limits.check_bytes(len(unpacked))
         self.reserve(call, len(unpacked))
         return unpacked
@@ -179,10 +186,10 @@ class Tensors:
         self._budget.release(call.held_bytes)
         call.held_bytes = 0
 
-    async def _timed(self, call: Call, stage: str, work: Callable[[], _T], *, here: bool) -> _T:
+    async def _encode_timed(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
         started = time.perf_counter()
         result = work() if here else await asyncio.get_running_loop().run_in_executor(self._codec, work)
-        self._took(call, stage, time.perf_counter() - started)
+        self._took(call, "encode", time.perf_counter() - started)
         return result
 
     def _took(self, call: Call, stage: str, seconds: float) -> None:

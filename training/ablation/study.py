@@ -81,14 +81,15 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
 
 def _done_before(config: AblateConfig, parts: Parts, frames: FrameSet) -> list[dict[str, Any]]:
     """The results of rows that are not asked for now, if all their cells are there with the same settings."""
+    folder, sha256 = config.out / "results", frames.sha256()
     results: list[dict[str, Any]] = []
     for name, row in BY_NAME.items():
+        cells = [Cell(row, fold, seed) for seed in config.seeds for fold in range(config.folds)]
         if name in config.rows or (row.pretrained and config.pretrained is None):
             continue
-        cells = [Cell(row, fold, seed) for seed in config.seeds for fold in range(config.folds)]
-        found = [
-            read_result(config.out / "results", cell, _key(config, parts, cell, frames.sha256())) for cell in cells
-        ]
+        if not all((folder / f"{cell.name}.json").is_file() for cell in cells):
+            continue
+        found = [read_result(folder, cell, _key(config, parts, cell, sha256)) for cell in cells]
         results += [one for one in found if one is not None] if None not in found else []
     return results
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from training.data.frames import SIZE
 
 MARGIN: Final = 24
-"""Pixels of edge replication around a frame, so that shifts and turns never show an empty corner."""
+"""Pixels of edge replication around a frame, so that shifts and turns hardly ever show an empty corner."""
 
 
 def seen(

@@ -133,7 +133,7 @@ def _mask_of(coco: COCO, annotation: dict[str, Any], name: str, shape: tuple[int
     try:
         mask: np.ndarray = coco.annToMask(annotation).astype(np.uint8)
     except Exception as error:
-        # pycocotools raises all kinds, that one too
+        # pycocotools raises the bare class as well
         raise DatasetError(f"{name}: annotation {annotation.get('id')} cannot be read: {error!r}") from error
     if mask.shape != shape:
         raise DatasetError(
