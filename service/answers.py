@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.geometry import restore, restore_mask, visible_cells
-from service.masks import area_ratio, confidence, decide, describe, least
+from service.masks import Verdict, area_ratio, decide, describe, judge, least
 from service.png import write_grey
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ __all__ = [
 Form = Literal["application/json", "image/png", "application/x-npy", "application/x-npz"]
 
 _QUICK_PIXELS: Final = 128 * 128
+_CELLS: Final = (FRAME_SIZE, FRAME_SIZE)
 _FLOATS: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 _HALF_MOST: Final = 65504.0
 
@@ -178,7 +179,7 @@ class Result:
         threshold: From which probability a pixel is robot.
         query: What was asked for.
         model: Which model answers.
-        timing_ms: What the stages before this one took.
+        stages_s: What the stages before this one took, in seconds.
         captured_s: When the frames were taken, in seconds of `time.perf_counter`, if known.
     """
 
@@ -187,7 +188,7 @@ class Result:
     threshold: float
     query: Query
     model: ModelNote
-    timing_ms: Mapping[str, float]
+    stages_s: Mapping[str, float]
     captured_s: float | None = None
 
     def probability(self, index: int) -> NDArray[np.float32]:
@@ -215,28 +216,35 @@ class Result:
             return latents
         return np.clip(latents, -_HALF_MOST, _HALF_MOST).astype(np.float16)
 
-    def confidence(self, index: int) -> float:
-        """How sure the model is of a frame's mask; what only pads the frame does not count."""
+    def judge(self, index: int) -> Verdict:
+        """What the model says of a frame, in its own 64x64 pixels; what only pads the frame does not count."""
         cells, frame = self.prediction.probability[index], self.frames[index]
         if self.query.fit == "stretch":
-            return confidence(cells, self.threshold)
-        return confidence(cells[visible_cells(frame.width, frame.height, self.query.fit)], self.threshold)
+            return judge(cells, self.threshold)
+        return judge(cells[visible_cells(frame.width, frame.height, self.query.fit)], self.threshold)
+
+    def mask_and_share(self, index: int, verdict: Verdict) -> tuple[NDArray[np.uint8], float]:
+        """Mask of a frame at the size that was asked for, and which share of it is robot; `judge` has been asked."""
+        robot = verdict.robot
+        if robot.shape == _CELLS == _mask_shape(self.frames[index], self.query):
+            return robot.view(np.uint8), verdict.area / robot.size
+        mask = self.mask(index)
+        return mask, area_ratio(mask)
 
 
 def write(form: Form, result: Result) -> Answer:
     """Write an answer in a form that `choose` has found able to hold it."""
-    sure = [result.confidence(index) for index in range(len(result.frames))]
+    verdicts = [result.judge(index) for index in range(len(result.frames))]
     if form == "application/json":
-        return _write_json(result, sure)
-    if form == "image/png":
-        mask = result.mask(0)
-        return Answer(write_grey(mask), [area_ratio(mask)], sure)
-    if form == "application/x-npy":
-        return _write_npy(result, sure)
-    return _write_npz(result, sure)
+        return _write_json(result, verdicts)
+    if form == "application/x-npz":
+        return _write_npz(result, verdicts)
+    masks, shares = zip(*map(result.mask_and_share, range(len(verdicts)), verdicts), strict=True)
+    content = write_grey(masks[0]) if form == "image/png" else _npy(masks)
+    return Answer(content, list(shares), [verdict.confidence for verdict in verdicts])
 
 
-def _write_json(result: Result, sure: list[float]) -> Answer:
+def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     started = time.perf_counter()
     notes, ratios = [], []
     for index, frame in enumerate(result.frames):
@@ -252,7 +260,7 @@ def _write_json(result: Result, sure: list[float]) -> Answer:
                 "mask": mask,
                 "area": area,
                 "bbox": bbox,
-                "confidence": round(sure[index], 6),
+                "confidence": round(verdicts[index].confidence, 6),
                 "present": area > 0,
             }
         )
@@ -265,17 +273,16 @@ def _write_json(result: Result, sure: list[float]) -> Answer:
     now = time.perf_counter()
     if result.captured_s is not None:
         document["age_ms"] = round(max(0.0, now - result.captured_s) * 1000, 3)
-    document["timing_ms"] = {**result.timing_ms, "encode": round((now - started) * 1000, 3)}
-    return Answer(_JSON.encode(document).encode(), ratios, sure)
+    stages_s = {**result.stages_s, "encode": now - started}
+    document["timing_ms"] = {stage: round(seconds * 1000, 3) for stage, seconds in stages_s.items()}
+    return Answer(_JSON.encode(document).encode(), ratios, [verdict.confidence for verdict in verdicts])
 
 
-def _write_npy(result: Result, sure: list[float]) -> Answer:
-    masks = [result.mask(index) for index in range(len(result.frames))]
-    content = b"".join([_npy_header((len(masks), *masks[0].shape)), *(mask.data for mask in masks)])
-    return Answer(content, [area_ratio(mask) for mask in masks], sure)
+def _npy(masks: Sequence[NDArray[np.uint8]]) -> bytes:
+    return b"".join([_npy_header((len(masks), *masks[0].shape)), *(mask.data for mask in masks)])
 
 
-def _write_npz(result: Result, sure: list[float]) -> Answer:
+def _write_npz(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     count, shape = len(result.frames), _mask_shape(result.frames[0], result.query)
     masks = np.empty((count, *shape), np.uint8)
     arrays: dict[str, Any] = {"masks": masks}
@@ -293,7 +300,7 @@ def _write_npz(result: Result, sure: list[float]) -> Answer:
         np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
     file = io.BytesIO()
     np.savez(file, **arrays)
-    return Answer(file.getvalue(), [area_ratio(mask) for mask in masks], sure)
+    return Answer(file.getvalue(), [area_ratio(mask) for mask in masks], [verdict.confidence for verdict in verdicts])
 
 
 @lru_cache(maxsize=64)
@@ -306,7 +313,7 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
 
 def _mask_shape(frame: Frame, query: Query) -> tuple[int, int]:
     """Height and width of a frame's mask."""
-    return (FRAME_SIZE, FRAME_SIZE) if query.size == "model" else (frame.height, frame.width)
+    return _CELLS if query.size == "model" else (frame.height, frame.width)
 
 
 def _objection(form: Form, frames: Sequence[Frame], query: Query) -> str | None:

@@ -24,7 +24,7 @@ from service.control import Control, Rules
 from service.decoding import Decoding
 from service.engine import runs_in_caller
 from service.errors import StartFailed
-from service.http import Segment, answer_errors, segment_router
+from service.http import Express, Segment, answer_errors, segment_router
 from service.limits import MemoryBudget
 from service.logs import RequestLog
 from service.metrics import Metrics
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.tracing import Tracing
 
-__all__ = ["create_app", "create_models"]
+__all__ = ["Service", "create_app", "create_models"]
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +64,17 @@ _DESCRIPTION = f"""Frame in, mask out: tells a robot's own arm from the rest of 
 {stream.__doc__ or ""}"""
 
 
-class _Service(FastAPI):
-    """The framework's application, with the one hot route in front of it."""
+class Service(FastAPI):
+    """The framework's application, with the one hot route in front of it.
 
-    def __init__(self, segment: ASGIApp, **options: Any) -> None:
+    Attributes:
+        express: Answers requests to that route that have come as a whole; for the protocol.
+    """
+
+    def __init__(self, segment: ASGIApp, express: Express, **options: Any) -> None:
         super().__init__(**options)
         self._segment = segment
+        self.express = express
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -97,7 +102,7 @@ def create_models(settings: Settings) -> Models:
     return Models(repository, settings.model, settings.version, opener)
 
 
-def create_app(settings: Settings, models: Models, on_load_failure: Callable[[BaseException], None]) -> FastAPI:
+def create_app(settings: Settings, models: Models, on_load_failure: Callable[[BaseException], None]) -> Service:
     """The service. It answers at once, and is ready when the model has been loaded and tested.
 
     Args:
@@ -110,13 +115,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     """
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
-    scheduler = Scheduler(
-        settings.workers,
-        settings.queue_limit,
-        metrics.batch_size.observe,
-        limit_s=settings.queue_limit_ms / 1000,
-    )
-    metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
+    scheduler = _scheduler(settings, metrics)
     watchers = Watchers()
     codec, decoding = _codec(settings)
     budget = MemoryBudget(settings.max_inflight_bytes)
@@ -186,8 +185,10 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
             await asyncio.to_thread(tracing.close)
 
     envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release, tracing=tracing)
-    app = _Service(
-        envelope(segment, route="/segment"),
+    around = envelope(segment, route="/segment")
+    app = Service(
+        around,
+        Express(segment, around),
         title=_TITLE,
         description=_DESCRIPTION,
         lifespan=lifespan,
@@ -196,19 +197,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         redirect_slashes=False,
     )
     app.include_router(segment_router())
-    app.include_router(
-        stream_router(
-            Streaming(
-                pipeline=pipeline,
-                models=models,
-                metrics=metrics,
-                credit_limit=settings.stream_credits,
-                idle_s=settings.stream_idle_s,
-                limit=settings.stream_limit,
-                tracing=tracing,
-            )
-        )
-    )
+    app.include_router(stream_router(_streaming(settings, pipeline, models, metrics, tracing)))
     app.include_router(open_inference_router(protocol, pipeline, settings.body_timeout_s))
     app.include_router(state_router(models, metrics))
     app.include_router(change_router(control, models, gate))
@@ -247,6 +236,27 @@ async def _grpc(
         yield server.port
     finally:
         await server.stop(settings.shutdown_s)
+
+
+def _scheduler(settings: Settings, metrics: Metrics) -> Scheduler:
+    limit_s = settings.queue_limit_ms / 1000
+    scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s)
+    metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
+    return scheduler
+
+
+def _streaming(
+    settings: Settings, pipeline: Pipeline, models: Models, metrics: Metrics, tracing: Tracing | None
+) -> Streaming:
+    return Streaming(
+        pipeline=pipeline,
+        models=models,
+        metrics=metrics,
+        credit_limit=settings.stream_credits,
+        idle_s=settings.stream_idle_s,
+        limit=settings.stream_limit,
+        tracing=tracing,
+    )
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations of its endpoints
@@ -13,23 +14,31 @@ from service.answers import accepted
 from service.body import CancelledWithClient, read_body
 from service.errors import RobomaskError
 from service.freshness import STREAM, read_freshness
-from service.middleware import call_in, call_of
+from service.middleware import CLIENT_GONE, call_in, call_of
 from service.openapi import SEGMENT, SEGMENT_ANSWERS
 from service.problems import framework_problem, problem
 from service.query import parse_query
 from service.requests import check_media_type
+from service.whole import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping
+
     from fastapi import FastAPI
     from starlette.exceptions import HTTPException
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
+    from service.answers import Form
     from service.metrics import Metrics
+    from service.middleware import Envelope
     from service.models import Models
     from service.pipeline import Call, Pipeline
+    from service.query import Query
+    from service.slot import Slot
+    from service.whole import Exchange, Whole
 
-__all__ = ["Segment", "answer_errors", "notes", "segment_router"]
+__all__ = ["Express", "Segment", "answer_errors", "notes", "segment_router"]
 
 _CONTENT_TYPE: Final = b"content-type"
 _SHORT: Final = 256
@@ -37,11 +46,26 @@ _SHORT: Final = 256
 _accepted_short = lru_cache(maxsize=256)(accepted)
 
 
+class _Asked(NamedTuple):
+    """What the head of a request asks for."""
+
+    slot: Slot
+    query: Query
+    forms: tuple[Form, ...]
+    content_type: str | None
+
+
 class Segment:
-    """The ASGI application behind `POST /segment`.
+    """What is behind `POST /segment`, for a request that comes as a whole and as an ASGI application for any other.
 
     It stands in front of the framework, which takes as long for a request as all that is done here; the framework knows
     the route by its description only.
+
+    Args:
+        pipeline: Answers frames.
+        models: Who is asked.
+        metrics: Where failures are counted.
+        body_timeout_s: Seconds that a body may take.
     """
 
     def __init__(self, pipeline: Pipeline, models: Models, metrics: Metrics, body_timeout_s: float) -> None:
@@ -50,41 +74,96 @@ class Segment:
         self._metrics = metrics
         self._body_timeout_s = body_timeout_s
 
+    async def answer(self, request: Whole, call: Call) -> Reply:
+        """Answer a request that has come as a whole, with masks or with a problem."""
+        try:
+            asked = self._read_head(request.headers, request.query, request.client, call)
+            self._pipeline.limits.check_bytes(len(request.body))
+            self._pipeline.reserve(call, len(request.body))
+            return await self._answer(asked, request.body, call)
+        except RobomaskError as error:
+            return self._problem(error, call)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, with masks or with a problem."""
         call = call_in(scope)
         try:
-            await self._answer(scope, receive, send, call)
+            headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of one that comes twice the first counts
+            asked = self._read_head(headers, scope["query_string"], scope.get("client"), call)
+            length = headers.get(b"content-length")
+            body = await read_body(receive, length, self._pipeline, call, self._body_timeout_s)
+            with CancelledWithClient(receive, call):
+                reply = await self._answer(asked, body, call)
         except RobomaskError as error:
-            call.problem = error.code
-            self._metrics.count_failure(error)
-            response = problem(error, call.request_id)
-            response.raw_headers += notes(call)
-            await response(scope, receive, send)
+            reply = self._problem(error, call)
+        await send({"type": "http.response.start", "status": reply.status, "headers": list(reply.headers)})
+        await send({"type": "http.response.body", "body": reply.content})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
-        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a header that comes twice the first counts
+    def _read_head(self, headers: Mapping[bytes, bytes], query_string: bytes, client: Hashable, call: Call) -> _Asked:
+        """Read what is asked for, and say no to what cannot be answered before its body is looked at."""
         content_type = _text(headers, _CONTENT_TYPE)
-        query = parse_query(scope["query_string"])
+        query = parse_query(query_string)
         accept = _text(headers, b"accept")
         forms = accepted(accept) if accept is not None and len(accept) > _SHORT else _accepted_short(accept)
         check_media_type(content_type, _text(headers, b"content-encoding"), query)
-        call.stream = headers.get(STREAM) or scope.get("client") or call.request_id
+        call.stream = headers.get(STREAM) or client or call.request_id
         call.slot = slot = self._models.slot(query.model, query.version, call.stream)
         call.freshness = read_freshness(headers, call.arrived_s, time.time)
         self._pipeline.check(slot, forms[0], call)
-        length = headers.get(b"content-length")
-        body = await read_body(receive, length, self._pipeline, call, self._body_timeout_s)
-        with CancelledWithClient(receive, call):
-            form, answer = await self._pipeline.segment(slot, body, content_type, query=query, forms=forms, call=call)
+        return _Asked(slot, query, forms, content_type)
+
+    async def _answer(self, asked: _Asked, body: bytes, call: Call) -> Reply:
+        form, answer = await self._pipeline.segment(
+            asked.slot, body, asked.content_type, query=asked.query, forms=asked.forms, call=call
+        )
         head = [
             (_CONTENT_TYPE, form.encode()),
             (b"content-length", b"%d" % len(answer.content)),
             (b"vary", b"Accept"),
             *notes(call),
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": head})
-        await send({"type": "http.response.body", "body": answer.content})
+        return Reply(200, head, answer.content)
+
+    def _problem(self, error: RobomaskError, call: Call) -> Reply:
+        call.problem = error.code
+        self._metrics.count_failure(error)
+        response = problem(error, call.request_id)
+        return Reply(response.status_code, [*response.raw_headers, *notes(call)], bytes(response.body))
+
+
+class Express:
+    """Answers requests to `/segment` that have come as a whole, with all that surrounds one.
+
+    Args:
+        segment: What answers them.
+        envelope: What surrounds it.
+    """
+
+    path: Final = b"/segment"
+
+    def __init__(self, segment: Segment, envelope: Envelope) -> None:
+        self._segment = segment
+        self._envelope = envelope
+
+    async def answer(self, request: Whole, exchange: Exchange) -> None:
+        """Answer one request."""
+        call = self._envelope.open(request.headers.items())
+        status = 0
+        try:
+            try:
+                reply = await self._segment.answer(request, call)
+            except Exception:  # noqa: BLE001 - whatever nobody foresaw
+                response = self._envelope.unforeseen(call)
+                reply = Reply(response.status_code, response.raw_headers, bytes(response.body))
+            status = reply.status
+            head = [*reply.headers, (b"x-request-id", call.request_id.encode())]
+            await exchange.send(Reply(status, head, reply.content))
+        except asyncio.CancelledError:
+            if not exchange.gone:
+                raise
+            status = status or CLIENT_GONE
+        finally:
+            self._envelope.close(call, self.path.decode(), "POST", status)
 
 
 def segment_router() -> APIRouter:
@@ -139,6 +218,6 @@ def _model_notes(name: str, version: int, sha256: str) -> tuple[tuple[bytes, byt
     )
 
 
-def _text(headers: dict[bytes, bytes], name: bytes) -> str | None:
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = headers.get(name)
     return None if value is None else value.decode("latin-1")

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MaskFacts", "RunLengths", "area_ratio", "confidence", "decide", "describe", "least"]
+__all__ = ["MaskFacts", "RunLengths", "Verdict", "area_ratio", "confidence", "decide", "describe", "judge", "least"]
 
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 
@@ -52,6 +52,29 @@ def decide(probability: NDArray[np.float32], threshold: float) -> NDArray[np.uin
     return (probability >= least(threshold)).view(np.uint8)
 
 
+class Verdict(NamedTuple):
+    """What the model says of its own pixels, in one look.
+
+    Attributes:
+        robot: Which are robot: bool, in the shape of the probabilities.
+        area: How many are.
+        confidence: How sure the model is, as `confidence` has it.
+    """
+
+    robot: NDArray[np.bool_]
+    area: int
+    confidence: float
+
+
+def judge(probability: NDArray[np.float32], threshold: float) -> Verdict:
+    """What is robot in probabilities [H,W], how many pixels of it, and how sure the model is."""
+    robot = probability >= least(threshold)
+    count = int(np.count_nonzero(robot))
+    if not count:
+        return Verdict(robot, 0, 1.0 - float(probability.max()))
+    return Verdict(robot, count, float(np.dot(probability.ravel(), robot.ravel().astype(np.float32))) / count)
+
+
 def confidence(probability: NDArray[np.float32], threshold: float) -> float:
     """How sure the model is of what it says: 0..1.
 
@@ -63,11 +86,7 @@ def confidence(probability: NDArray[np.float32], threshold: float) -> float:
     >>> round(confidence(np.array([[0.1, 0.2]], np.float32), 0.5), 3)
     0.8
     """
-    robot = probability >= least(threshold)
-    count = int(np.count_nonzero(robot))
-    if not count:
-        return 1.0 - float(probability.max())
-    return float(np.dot(probability.ravel(), robot.ravel().astype(np.float32))) / count
+    return judge(probability, threshold).confidence
 
 
 def describe(mask: NDArray[np.uint8]) -> MaskFacts:

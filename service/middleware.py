@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
 import re
@@ -17,27 +16,28 @@ from service.logs import fields
 from service.metrics import METHODS
 from service.pipeline import Call
 from service.problems import problem
+from service.whole import BUFFERED_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.requests import HTTPConnection
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from service.logs import RequestLog
     from service.metrics import Metrics
     from service.tracing import Tracing
 
-__all__ = ["Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
+__all__ = ["CLIENT_GONE", "Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
 
 _log = logging.getLogger("service.request")
 
 _KEY: Final = "robomask.call"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
-_CLIENT_GONE: Final = 499
-_BUFFERED_BYTES: Final = 64 * 1024
-"""Larger answers over HTTP hold their memory until the client has taken them."""
+CLIENT_GONE: Final = 499
+"""The status in metrics and log of a request whose client has hung up; nginx's."""
 
 
 def call_of(request: HTTPConnection) -> Call:
@@ -104,14 +104,13 @@ class Envelope:
         self._log = log
         self._release = release
         self._tracing = tracing
-        self._new_call = _new_call if tracing is None else functools.partial(_traced_call, tracing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        call = self._new_call(scope)
+        call = self.open(scope["headers"])
         scope[_KEY] = call
         if scope["type"] != "http":
             try:
@@ -131,28 +130,36 @@ class Envelope:
         try:
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            status = _CLIENT_GONE
+            status = CLIENT_GONE
         except asyncio.CancelledError:
             if not call.abandoned:
                 raise
-            status = _CLIENT_GONE
+            status = CLIENT_GONE
         except Exception:
-            _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
+            response = self.unforeseen(call)
             if status:  # half of an answer has gone out: the broken connection has to tell
                 raise
-            unforeseen = RobomaskError(
-                f"expected to answer, but the service failed; its log says why: {call.request_id}"
-            )
-            call.problem = unforeseen.code
-            await problem(unforeseen, call.request_id)(scope, receive, send_with_id)
+            await response(scope, receive, send_with_id)
         finally:
-            self._release(call)
             found = getattr(scope.get("route"), "path", "other")
-            route = found if self._route is None else self._route
-            self._account(route, scope["method"], call, status)
-            call.slot = None  # a connection remembers its last request, which must not keep a model open
+            self.close(call, found if self._route is None else self._route, scope["method"], status)
 
-    def _account(self, route: str, method: str, call: Call, status: int) -> None:
+    def open(self, headers: Iterable[tuple[bytes, bytes]]) -> Call:
+        """Begin with a request of these headers, names in lower case: it has the client's id if that is a sane one."""
+        brought = next((value for name, value in headers if name == b"x-request-id"), None)
+        request_id = new_request_id() if brought is None else choose_request_id(brought)
+        return Call(request_id) if self._tracing is None else self._tracing.call(request_id, headers)
+
+    def unforeseen(self, call: Call) -> Response:
+        """Note the error that is being handled; the answer that tells of it."""
+        _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
+        error = RobomaskError(f"expected to answer, but the service failed; its log says why: {call.request_id}")
+        call.problem = error.code
+        return problem(error, call.request_id)
+
+    def close(self, call: Call, route: str, method: str, status: int) -> None:
+        """Be done with a request: give back what it holds, count it, note it."""
+        self._release(call)
         method = method if method in METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         level = logging.DEBUG if route in _PROBES else logging.INFO
@@ -165,23 +172,12 @@ class Envelope:
                 status,
                 {"http.request.method": method, "http.route": route, "http.response.status_code": status},
             )
+        call.slot = None  # a connection remembers its last request, which must not keep a model open
 
 
 async def _send_whole(send: Send, message: Message) -> None:
     """Send a message; the end of a large answer is sent when the client has taken the rest."""
-    if len(message.get("body", b"")) > _BUFFERED_BYTES and not message.get("more_body"):
+    if len(message.get("body", b"")) > BUFFERED_BYTES and not message.get("more_body"):
         await send({**message, "more_body": True})
         message = {"type": "http.response.body"}
     await send(message)
-
-
-def _new_call(scope: Scope) -> Call:
-    """A call with the client's id if it is sane, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return Call(choose_request_id(value))
-    return Call(new_request_id())
-
-
-def _traced_call(tracing: Tracing, scope: Scope) -> Call:
-    return tracing.call(_new_call(scope).request_id, scope["headers"])

@@ -16,6 +16,7 @@ from service.answers import FORMS, Answer, Form, Result, choose, size_bound, wri
 from service.errors import BadRequest, ModelFault, RobomaskError, Stale, Superseded, Unavailable
 from service.estimate import StageTime
 from service.freshness import Freshness
+from service.metrics import STAGES
 from service.requests import Frame, read_frames
 from service.watch import Seen
 
@@ -103,6 +104,7 @@ class Pipeline:
         self._budget = budget
         self._metrics = metrics
         self._watchers = watchers
+        self._stages = {stage: metrics.stages.labels(stage) for stage in STAGES}
         self._encode = {(form, quick): StageTime() for form in FORMS for quick in (True, False)}
         self.limits = limits
 
@@ -170,7 +172,7 @@ class Pipeline:
             threshold=slot.manifest.threshold if query.threshold is None else query.threshold,
             query=query,
             model=slot.note,
-            timing_ms={stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()},
+            stages_s=call.stages_s,
             captured_s=freshness.captured_s,
         )
         answer = await self._encode_timed(call, lambda: write(form, result), here=quick)
@@ -230,7 +232,7 @@ class Pipeline:
 
     def _took(self, call: Call, stage: str, seconds: float) -> None:
         call.stages_s[stage] = seconds
-        self._metrics.stages.labels(stage).observe(seconds)
+        self._stages[stage].observe(seconds)
 
 
 def outcome_of(error: BaseException) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from service.middleware import new_request_id
 from service.problems import not_http
 from service.unread import PatientProtocol, PatientWebSocketProtocol
+from service.whole import WholeRequestProtocol
 
 if TYPE_CHECKING:
     import asyncio
 
     from service.settings import Settings
+    from service.whole import Answerer
 
 __all__ = ["BoundedHttpProtocol", "server_options"]
 
@@ -27,7 +27,7 @@ _FRAMING: Final = 8
 """Bytes of chunked framing that a byte of body may cost; a chunk of a single byte costs five or six."""
 
 
-class BoundedHttpProtocol(PatientProtocol, HttpToolsProtocol):
+class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
     """A connection on which everything but the bodies has a bound, in bytes and in time.
 
     Args:
@@ -139,10 +139,10 @@ class BoundedHttpProtocol(PatientProtocol, HttpToolsProtocol):
         self._close_soon()
 
 
-def server_options(settings: Settings) -> dict[str, Any]:
-    """How uvicorn is to speak on the wire, wherever it listens."""
+def server_options(settings: Settings, answerer: Answerer | None = None) -> dict[str, Any]:
+    """How uvicorn is to speak on the wire, wherever it listens; `answerer` answers requests that come as a whole."""
     return {
-        "http": functools.partial(BoundedHttpProtocol, patience_s=settings.body_timeout_s),
+        "http": functools.partial(BoundedHttpProtocol, patience_s=settings.body_timeout_s, answerer=answerer),
         "ws": functools.partial(PatientWebSocketProtocol, patience_s=settings.body_timeout_s),
         "ws_max_size": settings.max_body_bytes,
         "ws_per_message_deflate": False,  # frames and masks are compressed already

@@ -177,6 +177,9 @@ class Scheduler:
                 alarm.cancel()
             if fresh.stream is not None:
                 self._streams.leave(fresh.stream)
+        if len(done) == 1:
+            prediction, started, ended = done[0]
+            return Outcome(prediction, started - now_s, ended - started)
         started, ended = min(part.started_s for part in done), max(part.ended_s for part in done)
         return Outcome(_joined([part.prediction for part in done]), started - now_s, ended - started)
 
@@ -321,8 +324,6 @@ def _cut(prediction: Prediction, start: int, stop: int, *, latents: bool) -> Pre
 
 
 def _joined(parts: list[Prediction]) -> Prediction:
-    if len(parts) == 1:
-        return parts[0]
     latents = [part.latents for part in parts if part.latents is not None]
     return Prediction(
         np.concatenate([part.probability for part in parts]), np.concatenate(latents) if latents else None

@@ -53,12 +53,13 @@ def _serve(settings: Settings) -> int:
         failures.append(error)
         server.should_exit = True
 
+    app = create_app(settings, models, stop)
     config = uvicorn.Config(
-        create_app(settings, models, stop),
+        app,
         host=settings.host,
         port=settings.port,
         lifespan="on",
-        **server_options(settings),
+        **server_options(settings, app.express),
     )
     server = Server(config, models)
     gc.freeze()  # what is alive now lives to the end; looking through it again and again would be pauses for nothing

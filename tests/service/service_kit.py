@@ -141,7 +141,7 @@ def serving(repository: Path, **settings: Any) -> Iterator[Running]:
     config = uvicorn.Config(
         app,
         port=0,
-        **server_options(chosen),
+        **server_options(chosen, app.express),
     )
     server = uvicorn.Server(config)
     listening = config.bind_socket()

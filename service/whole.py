@@ -1,0 +1,212 @@
+"""Requests that have come as a whole, answered without ASGI, whose messages cost as much as all else that is done here.
+
+A frame that a robot sends comes in one piece, head and body. What does not, and whatever is out of the ordinary in
+other ways, goes uvicorn's way.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["BUFFERED_BYTES", "Answerer", "Exchange", "Reply", "Whole", "WholeRequestProtocol"]
+
+_log = logging.getLogger(__name__)
+
+BUFFERED_BYTES: Final = 64 * 1024
+"""Larger answers hold their memory until the client has taken them."""
+_MOST_BYTES: Final = 256 * 1024
+"""What an event loop reads at one time."""
+_OUT_OF_THE_ORDINARY: Final = frozenset({b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"})
+"""Headers that uvicorn has to see: of bodies without a length, and of proxies that tell for whom they ask."""
+
+
+class Whole(NamedTuple):
+    """A request with all its body.
+
+    Attributes:
+        headers: Names in lower case; of a header that came twice the first.
+        query: What stood behind the question mark.
+        client: Who asks: address and port.
+        body: The body.
+    """
+
+    headers: Mapping[bytes, bytes]
+    query: bytes
+    client: tuple[str, int] | None
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """An answer. Its headers hold the length of its content."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+    content: bytes
+
+
+class Answerer(Protocol):
+    """Answers whole requests of one path."""
+
+    @property
+    def path(self) -> bytes:
+        """The path."""
+
+    async def answer(self, request: Whole, exchange: Exchange) -> None:
+        """Answer a `POST` through the exchange; is cancelled when the client is gone."""
+
+
+class Exchange:
+    """A request that is being answered, in the place where uvicorn's protocol keeps its own cycle.
+
+    Attributes:
+        gone: Whether the client has hung up.
+        keep_alive: Whether the connection stays open when the answer has been sent.
+        response_complete: Whether it has been sent.
+    """
+
+    __slots__ = ("_protocol", "gone", "keep_alive", "response_complete", "task")
+
+    def __init__(self, protocol: WholeRequestProtocol, *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.gone = False
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def send(self, reply: Reply) -> None:
+        """Send the answer; if it is large, wait until the client has taken it."""
+        protocol = self._protocol
+        if protocol.flow.write_paused:
+            await protocol.flow.drain()
+        if self.gone:
+            return
+        lines = [STATUS_LINE[reply.status]]
+        closes = False
+        for name, value in protocol.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+            closes |= name == b"connection" and value == b"close"
+        for name, value in reply.headers:
+            lines += (name, b": ", value, b"\r\n")
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines += (b"\r\n", reply.content)
+        protocol.transport.write(b"".join(lines))
+        if len(reply.content) > BUFFERED_BYTES:
+            await protocol.flow.drain()
+        self.response_complete = True
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+    def lose(self) -> None:
+        """The client is gone."""
+        self.gone = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class WholeRequestProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a short way for requests that come as a whole.
+
+    Args:
+        *args: uvicorn's.
+        answerer: Answers them; without one all requests go uvicorn's way.
+        **kwargs: uvicorn's.
+    """
+
+    def __init__(self, *args: Any, answerer: Answerer | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._answerer = answerer
+        self._head: dict[bytes, bytes] | None = None
+        self._pieces: list[bytes] = []
+        self._exchange: Exchange | None = None
+
+    def on_headers_complete(self) -> None:
+        """Wait for the body, which may be here already, if this is a request to be answered the short way."""
+        if not self._takes_head():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of body."""
+        if self._head is None:
+            super().on_body(body)
+        else:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._head is None:
+            super().on_message_complete()
+        else:
+            self._begin(self._head)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; a request of which this is not all goes uvicorn's way."""
+        super().data_received(data)
+        if self._head is not None:
+            pieces = self._forget()
+            if not self.transport.is_closing():
+                super().on_headers_complete()
+                for piece in pieces:
+                    super().on_body(piece)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        exchange = self._exchange
+        if exchange is not None:
+            if not exchange.response_complete:
+                exchange.lose()
+            if self.cycle is exchange:  # type: ignore[comparison-overlap] # it has its place
+                self.cycle = None  # type: ignore[assignment] # as before the first request
+        super().connection_lost(exc)
+
+    def _takes_head(self) -> bool:
+        """Whether this head is one of a request that can be answered the short way; it is kept if so."""
+        answerer = self._answerer
+        if answerer is None or not self.url.startswith(answerer.path) or self.parser.get_method() != b"POST":
+            return False
+        path, _, query = self.url.partition(b"?")
+        waits_its_turn = self.cycle is not None and not self.cycle.response_complete
+        if path != answerer.path or b"#" in query or waits_its_turn or self.expect_100_continue or self.root_path:
+            return False
+        if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
+            return False
+        head = dict(reversed(self.headers))  # of a header that comes twice the first counts
+        length = head.get(b"content-length", b"")
+        if not length.isdigit() or int(length) > _MOST_BYTES or not _OUT_OF_THE_ORDINARY.isdisjoint(head):
+            return False
+        self._head = head
+        return True
+
+    def _begin(self, head: dict[bytes, bytes]) -> None:
+        pieces = self._forget()
+        answerer = self._answerer
+        if answerer is None:
+            raise RuntimeError("expected somebody to answer what was kept for it")
+        query = self.url.partition(b"?")[2]
+        request = Whole(head, query, self.client, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
+        self._exchange = self.cycle = exchange  # type: ignore[assignment] # uvicorn looks at what an exchange has
+        exchange.task = task = self.loop.create_task(answerer.answer(request, exchange))
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _forget(self) -> list[bytes]:
+        """Keep no head any more; the pieces of body that came with it."""
+        pieces, self._pieces, self._head = self._pieces, [], None
+        return pieces
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a fault of this service", exc_info=error)
+            self.transport.close()
