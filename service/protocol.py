@@ -105,7 +105,7 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
         """Take bytes from the client; hang up if a message is made of too much that is not body."""
         self._message_bytes += len(data)
         super().data_received(data)
-        if self._in_head or (self.cycle is not None and self.cycle.response_complete):
+        if self._in_head or (self.cycle is not None and self.cycle.response_complete and not self.waits_for_body):
             self._wait_on()
         if (
             self._message_bytes - (1 + _FRAMING) * self._body_bytes > _MAX_HEAD_BYTES

@@ -1,7 +1,7 @@
 """Requests that have come as a whole, answered without ASGI, whose messages cost as much as all else that is done here.
 
-A frame that a robot sends comes in one piece, head and body. What does not, and whatever is out of the ordinary in
-other ways, goes uvicorn's way.
+A frame that a robot sends comes in one piece, or in two right after one another, head and body. What does not, and
+whatever is out of the ordinary in other ways, goes uvicorn's way.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ _log = logging.getLogger(__name__)
 
 BUFFERED_BYTES: Final = 64 * 1024
 """Larger answers hold their memory until the client has taken them."""
-_MOST_BYTES: Final = 256 * 1024
-"""What an event loop reads at one time."""
+_MOST_BYTES: Final = 64 * 1024
+"""Largest body that is waited for: as much as uvicorn keeps of one that nobody reads."""
+_WAIT_S: Final = 0.005
+"""How long the rest of a request may take; less than anybody notices, more than it takes after a head."""
 _OUT_OF_THE_ORDINARY: Final = frozenset({b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"})
 """Headers that uvicorn has to see: of bodies without a length, and of proxies that tell for whom they ask."""
 
@@ -128,6 +130,7 @@ class WholeRequestProtocol(HttpToolsProtocol):
         self._answerer = answerer
         self._head: dict[bytes, bytes] | None = None
         self._pieces: list[bytes] = []
+        self._waits: asyncio.TimerHandle | None = None
         self._exchange: Exchange | None = None
 
     def on_headers_complete(self) -> None:
@@ -150,17 +153,19 @@ class WholeRequestProtocol(HttpToolsProtocol):
             self._begin(self._head)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; a request of which this is not all goes uvicorn's way."""
+        """Take what has come, and wait a moment for the rest of a request."""
         super().data_received(data)
-        if self._head is not None:
-            pieces = self._forget()
-            if not self.transport.is_closing():
-                super().on_headers_complete()
-                for piece in pieces:
-                    super().on_body(piece)
+        if self._head is not None and self._waits is None:
+            self._waits = self.loop.call_later(_WAIT_S, self._wait_no_longer)
+
+    def shutdown(self) -> None:
+        """The server is going to stop: a request that has begun is to be answered."""
+        self._wait_no_longer()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
+        self._forget()
         exchange = self._exchange
         if exchange is not None:
             if not exchange.response_complete:
@@ -168,6 +173,11 @@ class WholeRequestProtocol(HttpToolsProtocol):
             if self.cycle is exchange:  # type: ignore[comparison-overlap] # it has its place
                 self.cycle = None  # type: ignore[assignment] # as before the first request
         super().connection_lost(exc)
+
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether the head of a request is here, and the rest is expected right after it."""
+        return self._head is not None
 
     def _takes_head(self) -> bool:
         """Whether this head is one of a request that can be answered the short way; it is kept if so."""
@@ -200,9 +210,22 @@ class WholeRequestProtocol(HttpToolsProtocol):
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
+    def _wait_no_longer(self) -> None:
+        """What is there of a request goes uvicorn's way."""
+        if self._head is None:
+            return
+        pieces = self._forget()
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+            for piece in pieces:
+                super().on_body(piece)
+
     def _forget(self) -> list[bytes]:
         """Keep no head any more; the pieces of body that came with it."""
         pieces, self._pieces, self._head = self._pieces, [], None
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
         return pieces
 
     def _ended(self, task: asyncio.Task[None]) -> None:

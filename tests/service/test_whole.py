@@ -1,0 +1,172 @@
+"""Requests that come in one piece, in several, or out of the ordinary: real sockets, the same answers."""
+
+import io
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from service_kit import Running, golden_frames, publish_tiny, serving
+
+from benchmarks.standin import publish_standin
+
+PIXELS = golden_frames()[0].tobytes()
+PATH = "/segment?width=64&height=64"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("models")
+    publish_tiny(folder)
+    with serving(folder) as one:
+        yield one
+
+
+def knock(running: Running) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def request(body: bytes = PIXELS, path: str = PATH, more: str = "", version: str = "1.1") -> bytes:
+    head = (
+        f"POST {path} HTTP/{version}\r\nHost: here\r\nContent-Type: application/octet-stream\r\n"
+        f"Accept: application/x-npy\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    )
+    return head.encode() + body
+
+
+class Answer:
+    """One answer, read off a socket."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.status = int(file.readline().split()[1])
+        lines = iter(lambda: file.readline().strip(), b"")
+        self.headers = dict(line.decode("latin-1").split(": ", 1) for line in lines)
+        self.body = file.read(int(self.headers["content-length"]))
+
+    def mask(self) -> np.ndarray:
+        return np.load(io.BytesIO(self.body))
+
+
+def ask(running: Running, *pieces: bytes) -> Answer:
+    """Send pieces; none waits in the client for the next."""
+    with knock(running) as client, client.makefile("rb") as file:
+        for piece in pieces:
+            client.sendall(piece)
+        return Answer(file)
+
+
+def requests_counted(running: Running, status: int) -> float:
+    text = running.client.get("/metrics").text
+    pattern = rf'robomask_requests_total{{method="POST",route="/segment",status="{status}"}} (\S+)'
+    found = re.search(pattern, text)
+    return float(found[1]) if found else 0.0
+
+
+def test_a_request_gets_the_same_answer_in_one_piece_in_two_and_in_many(running: Running) -> None:
+    whole = request()
+    head, body = whole[: -len(PIXELS)], whole[-len(PIXELS) :]
+    many = [whole[start : start + 997] for start in range(0, len(whole), 997)]
+    answers = [ask(running, whole), ask(running, head, body), ask(running, *many)]
+    for answer in answers:
+        assert answer.status == 200
+        assert answer.headers.keys() == answers[0].headers.keys()
+        assert answer.body == answers[0].body
+    assert {"date", "server-timing", "vary", "x-model-version", "x-request-id"} <= answers[0].headers.keys()
+    assert answers[0].mask().shape == (1, 64, 64)
+
+
+def test_a_body_that_comes_later_than_at_once_is_waited_for(running: Running) -> None:
+    whole = request()
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(whole[:-1])
+        for _ in range(20):  # each answer is waited for: the moment that the service waits is over
+            assert running.client.get("/livez").status_code == 200
+        client.sendall(whole[-1:])
+        assert Answer(file).status == 200
+
+
+@pytest.mark.parametrize("how_many", [2, 5])
+def test_requests_sent_without_waiting_are_answered_in_their_order(running: Running, how_many: int) -> None:
+    names = [f"number-{number}" for number in range(how_many)]
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(b"".join([request(more=f"X-Request-Id: {name}\r\n") for name in names]))
+        answers = [Answer(file) for _ in names]
+    assert [answer.headers["x-request-id"] for answer in answers] == names
+    assert {answer.status for answer in answers} == {200}
+
+
+def test_another_route_may_be_asked_right_behind_a_frame(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(request() + b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n" + request())
+        assert [Answer(file).status for _ in range(3)] == [200, 200, 200]
+
+
+def test_a_connection_stays_open_unless_the_client_wants_it_closed(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(request())
+        assert "connection" not in Answer(file).headers
+        client.sendall(request(more="Connection: close\r\n"))
+        assert Answer(file).headers["connection"] == "close"
+        assert file.read() == b""
+
+
+def test_http_1_0_is_answered_and_closed(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(request(version="1.0"))
+        assert Answer(file).status == 200
+        assert file.read() == b""
+
+
+def test_who_expects_to_be_asked_for_the_body_is(running: Running) -> None:
+    whole = request(more="Expect: 100-continue\r\n")
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(whole[: -len(PIXELS)])
+        assert file.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert file.readline() == b"\r\n"
+        client.sendall(PIXELS)
+        assert Answer(file).status == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (request(PIXELS[:-1]), 400, "body-malformed"),
+        (request(b""), 400, "body-missing"),
+        (request(path="/segment?width=64&height=64&weight=1"), 422, "parameter-invalid"),
+        (request(path="/segment?width=64&height=64#top"), 200, None),
+        (request(path="http://here/segment?width=64&height=64"), 200, None),
+        (request(path="/segments?width=64&height=64"), 404, "not-found"),
+        (request(more="X-Forwarded-For: 10.0.0.7\r\n"), 200, None),
+        (request(more="X-Deadline-Ms: soon\r\n"), 422, "parameter-invalid"),
+    ],
+)
+def test_errors_and_oddities_are_answered_as_ever(running: Running, sent: bytes, status: int, code: str | None) -> None:
+    answer = ask(running, sent)
+    assert answer.status == status, answer.body
+    assert code is None or code in answer.body.decode()
+    assert answer.headers["x-request-id"]
+
+
+def test_what_no_http_follows_a_frame_is_refused(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(request())
+        assert Answer(file).status == 200
+        client.sendall(b"\x00\x01\x02 what is this\r\n\r\n")
+        assert Answer(file).status == 400
+        assert file.read() == b""
+
+
+def test_who_hangs_up_is_counted_and_takes_nobody_along(tmp_path: Path) -> None:
+    publish_standin(tmp_path, scale=64)  # takes about half a second for a frame
+    with serving(tmp_path, workers=1, provider="cpu") as slow:
+        with knock(slow) as client:
+            client.sendall(request())
+            for _ in range(3):  # the service has looked at what came before these
+                assert slow.client.get("/livez").status_code == 200
+        while requests_counted(slow, 499) == 0:
+            assert requests_counted(slow, 200) == 0
+        assert ask(slow, request()).status == 200
