@@ -117,8 +117,9 @@ class Scheduler:
         """
         now_s = time.perf_counter()
         if freshness.due_s < math.inf:
-            run_time = self._run_time(self._suited(model))
-            self._backlog.check_due(run_time, 1, freshness, freshness.due_s - allow_s, now_s)
+            due_s = freshness.due_s - allow_s
+            run_time = self._run_time(self._suited(model, due_s, now_s))
+            self._backlog.check_due(run_time, 1, freshness, due_s, now_s)
         if not self._backlog.has_place_for(freshness):
             self._backlog.check_room(1, now_s)
 
@@ -152,7 +153,7 @@ class Scheduler:
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
         self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
-        model = self._suited(model)
+        model = self._suited(model, due_s, now_s) if len(frames) == 1 else model
         run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
@@ -189,11 +190,14 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
-    def _suited(self, model: Model) -> Model:
-        """The model, or its form for one frame at a time if frames come that way."""
-        if self._alone < _ALONE_FROM or not self._backlog.is_idle:
+    def _suited(self, model: Model, due_s: float, now_s: float) -> Model:
+        """The model, or its form for one frame at a time if frames come that way, or if this one is late without it."""
+        if not self._backlog.is_idle:
             return model
-        return model if self._run_time(model).expect_s(1) < _SLOW_S else model.alone() or model
+        expected_s = self._run_time(model).expect_s(1)
+        if expected_s < _SLOW_S or (self._alone < _ALONE_FROM and now_s + expected_s <= due_s):
+            return model
+        return model.alone() or model
 
     def _run_time(self, model: Model) -> RunTime:
         run_time = self._run_times.get(model)

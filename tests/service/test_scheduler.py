@@ -200,6 +200,31 @@ def test_frames_that_come_one_at_a_time_run_on_the_form_for_that(monkeypatch: py
     assert sorted(model.batches) == [[1], [5], [6], [8], [9]]
 
 
+def test_a_frame_that_only_the_form_for_one_frame_can_answer_in_time_is_run_by_that() -> None:
+    model = Sums(1)
+    model.for_one = Sums(1)
+
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            known(scheduler, model, 10.0)
+            for value in (1, 2):
+                scheduler.check(model, fresh(5.0))
+                await scheduler.submit(model, frames_of(value), latents=False, freshness=fresh(5.0))
+            await scheduler.submit(model, frames_of(3), latents=False, freshness=fresh(15.0))  # has time
+            with pytest.raises(DeadlineMissed):
+                await scheduler.submit(model, frames_of(4, 5), latents=False, freshness=fresh(5.0))
+            known(scheduler, model, 10.0)
+            first = await held(scheduler, model)
+            with pytest.raises(DeadlineMissed):  # it would have to share the machine
+                scheduler.check(model, fresh(5.0))
+            model.go.set()
+            await first
+
+    asyncio.run(scenario())
+    assert model.for_one.batches == [[1], [2]]
+    assert model.batches == [[3], [0]]
+
+
 @pytest.mark.parametrize("slow_s", [0.0, 1000.0])
 def test_a_quick_model_and_one_without_such_a_form_run_as_they_are(
     monkeypatch: pytest.MonkeyPatch, slow_s: float
