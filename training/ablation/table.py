@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from training.ablation.config import AblateConfig
 
 
+_COLUMNS = (
+    *("encoder", "decoder", "paper", "IoU", "± seeds", "± folds", "all pixels", "val", "5th percentile"),
+    *("trained", "all", "GMAC", "ms"),
+)
+
+
 def summarise(
     results: Sequence[Mapping[str, Any]], costs: Mapping[str, Mapping[str, float]], marked: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -23,7 +29,8 @@ def summarise(
 
     Over the folds of a seed every image is held out once: `iou` is the mean over seeds of the mean over images,
     `sd_seeds` its spread over seeds (sample standard deviation; none with one seed), `sd_folds` the spread over folds,
-    averaged over seeds, which tells how much scenes differ. `iou_val` is the mean over marked images, none without any.
+    averaged over seeds, which tells how much scenes differ. `dataset` is the IoU of all pixels of a fold together, mean
+    over folds and seeds. `iou_val` is the mean over marked images, none without any.
 
     Args:
         results: Of all cells.
@@ -50,6 +57,7 @@ def summarise(
                 "iou": float(np.mean(means)),
                 "sd_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else None,
                 "sd_folds": float(np.mean([np.std(folds[seed], ddof=1) for seed in seeds])),
+                "dataset": float(np.mean([cell["dataset"] for cell in cells])),
                 "iou_val": float(np.mean(on_marked)) if on_marked else None,
                 "p5": float(np.mean([np.percentile(images[seed], 5) for seed in seeds])),
                 "seeds": len(seeds),
@@ -67,13 +75,14 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     `table` is what `summarise` gives.
     """
     lines = [
-        "| encoder | decoder | paper | IoU | ± seeds | ± folds | val | 5th percentile | trained | all | GMAC | ms |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(_COLUMNS)} |",
+        "|---" * len(_COLUMNS) + "|",
     ]
     for row in table:
         paper = "" if row["paper"] is None else f"{row['paper']:g}"
         spread = "" if row["sd_seeds"] is None else f"{row['sd_seeds']:.3f}"
         cells = [row["encoder"], row["decoder"], paper, f"{row['iou']:.3f}", spread, f"{row['sd_folds']:.3f}"]
+        cells.append(f"{row['dataset']:.3f}")
         cells.append("" if row["iou_val"] is None else f"{row['iou_val']:.3f}")
         cells.append(f"{row['p5']:.3f}")
         if "mac" in row:
@@ -92,6 +101,7 @@ def write_table(out: Path, table: Sequence[Mapping[str, Any]], config: AblateCon
         f"Mean over images of the IoU at probability 0.5 on scenes held out: {config.folds} folds of scenes of "
         f"{config.data.name} ({first['images']} images), {first['seeds']} seeds a row. ± seeds: standard deviation "
         "of that mean over seeds; ± folds: standard deviation over folds; "
+        "all pixels: IoU of all pixels of a fold together, mean over folds and seeds; "
         "val: mean over the frames marked so. Cost: one frame at a time, float32, CPU. The control noise-conv learns "
         "by cross-entropy alone, so that it may say nothing; noise-overlap by the loss of all other rows."
     )

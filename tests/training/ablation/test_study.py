@@ -131,7 +131,8 @@ def test_the_constant_mask_is_learnt_from_the_training_scenes_only(toys: FrameSe
 def test_the_table_tells_spread_over_seeds_from_spread_over_folds() -> None:
     def cell(seed: int, fold: int, iou: list[float]) -> dict[str, object]:
         frames = [2] if fold else [0, 1]
-        return {"row": "unet", "seed": seed, "fold": fold, "iou": iou, "mean": float(np.mean(iou)), "frames": frames}
+        score = {"mean": float(np.mean(iou)), "dataset": iou[0]}
+        return {"row": "unet", "seed": seed, "fold": fold, "iou": iou, "frames": frames, **score}
 
     cells = [cell(0, 0, [0.8, 0.8]), cell(0, 1, [0.6]), cell(1, 0, [0.8, 0.8]), cell(1, 1, [0.9])]
     (row,) = summarise(cells, {}, np.array([False, False, True]))
@@ -140,6 +141,7 @@ def test_the_table_tells_spread_over_seeds_from_spread_over_folds() -> None:
     assert row["iou"] == pytest.approx(np.mean(means))
     assert row["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
     assert row["sd_folds"] == pytest.approx(np.mean([np.std([0.8, 0.6], ddof=1), np.std([0.8, 0.9], ddof=1)]))
+    assert row["dataset"] == pytest.approx((0.8 + 0.6 + 0.8 + 0.9) / 4)
     assert row["paper"] == 0.83
     assert Cell(BY_NAME["unet"], 1, 2).name == "unet.fold1.seed2"
 
