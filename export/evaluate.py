@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,10 +36,12 @@ class Evaluation(NamedTuple):
     Attributes:
         score: IoU.
         masks: bool [N, 64, 64], as predicted.
+        answered: How many frames each model has answered, by name and version, where a service was asked.
     """
 
     score: Score
     masks: np.ndarray
+    answered: dict[str, int]
 
 
 class EvaluationError(ValueError):
@@ -56,12 +59,13 @@ def evaluate(model: str, frames: FrameSet, precision: Precision | None = None) -
     Raises:
         EvaluationError: Nothing there that can be evaluated, or a service that refuses.
     """
-    masks = masks_of(model, precision)(frames.frames)
-    return Evaluation(score(masks, frames.masks), masks)
+    answered: Counter[str] = Counter()
+    masks = masks_of(model, precision, lambda by: answered.update([by]))(frames.frames)
+    return Evaluation(score(masks, frames.masks), masks, dict(answered))
 
 
-def masks_of(model: str, precision: Precision | None = None) -> Masks:
-    """The function that predicts masks, whichever form the model has.
+def masks_of(model: str, precision: Precision | None = None, answered: Callable[[str], None] = lambda _: None) -> Masks:
+    """The function that predicts masks, whichever form the model has; a service's answers tell `answered` by which.
 
     Raises:
         EvaluationError: It has none of the known forms, or a precision was named and it is no bundle.
@@ -72,7 +76,7 @@ def masks_of(model: str, precision: Precision | None = None) -> Masks:
     if precision is not None:
         raise EvaluationError(f"{model}: expected a bundle, whose precision can be chosen, found something else")
     if model.startswith(("http://", "https://")):
-        return lambda frames: service_masks(model, frames)
+        return lambda frames: service_masks(model, frames, answered=answered)
     if (folder / RECORD).is_file():
         segmenter = load_segmenter(folder)
         return lambda frames: predict(segmenter, frames) > 0.5
@@ -101,13 +105,19 @@ def bundle_masks(folder: Path, frames: np.ndarray, precision: Precision | None =
     return probability >= manifest.threshold
 
 
-def service_masks(address: str, frames: np.ndarray, sha256: str | None = None) -> np.ndarray:
+def service_masks(
+    address: str,
+    frames: np.ndarray,
+    sha256: str | None = None,
+    answered: Callable[[str], None] = lambda _: None,
+) -> np.ndarray:
     """Masks bool [N,64,64] from a running service: each frame is posted as a PNG, each mask comes back as one.
 
     Args:
         address: The service's.
         frames: uint8 [N,64,64,3].
         sha256: The model that has to answer all of them; None for any.
+        answered: Told name and version of the model of every answer.
 
     Raises:
         EvaluationError: The service does not answer, refuses a frame, or answers with another model.
@@ -130,5 +140,6 @@ def service_masks(address: str, frames: np.ndarray, sha256: str | None = None) -
                     f"{address}: expected the model {sha256} to answer, {made_by} did: the model was changed "
                     "meanwhile, or a canary has a share of the streams; start again when that is over"
                 )
+            answered(f"{answer.headers.get('X-Model-Name')} {answer.headers.get('X-Model-Version')}")
             masks.append(np.asarray(Image.open(io.BytesIO(answer.content))) > 0)
     return np.stack(masks)

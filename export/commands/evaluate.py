@@ -85,6 +85,7 @@ def main(argv: list[str]) -> int:
         "split": config.split,
         "iou": result.score._asdict(),
         **_by_quality(frames, result.masks),
+        **({"answered": result.answered} if result.answered else {}),
     }
     print(json.dumps(report, indent=2))
     return 0

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from service_kit import serving
 
 from export.commands.export import main
-from export.evaluate import EvaluationError, service_masks
+from export.evaluate import EvaluationError, evaluate, service_masks
 from export.learned import digests, learned_by, unseen
 from export.predecessor import find_predecessor
 from export.sources import read_source
@@ -103,6 +103,12 @@ def test_a_service_is_held_against_as_a_bundle_is(models: Path, toys: FrameSet) 
         stranger = "0" * 64
         with pytest.raises(EvaluationError, match=f"expected the model {stranger} to answer"):
             service_masks(str(running.client.base_url), toys.frames[:1], stranger)
+
+
+def test_the_score_of_a_service_says_which_version_has_answered(models: Path, toys: FrameSet) -> None:
+    with serving(models, vet_s=0) as running:
+        found = evaluate(str(running.client.base_url), toys.take(np.arange(len(toys)) < 3))
+    assert found.answered == {"robot-arm 1": 3}
 
 
 def test_a_place_where_nothing_can_be_in_service_is_refused(
