@@ -157,7 +157,7 @@ class Backlog:
             start_s = self._starts(queue, bisect.bisect_right(queue, place_s, key=_place), now_s)[0]
             run_s = run_time.hope_s(frames, now_s, due_s - now_s, waits=start_s > 0)
         if now_s + start_s + run_s > due_s:
-            raise freshness.missed(_forecast(start_s, run_s))
+            raise freshness.missed(_forecast(start_s, max(run_s, run_time.expect_s(frames))))
 
     def push(self, jobs: Sequence[Job], now_s: float) -> list[Job]:
         """Add all jobs of one request or none.
@@ -318,7 +318,8 @@ class Backlog:
             run_s = job.run_time.hope_s(len(job.frames), now_s, job.due_s - now_s, waits=free[0] > 0)
             longest_s = max(longest_s, free[0] + run_s)
             if now_s + longest_s > job.due_s:
-                raise job.freshness.missed(_forecast(start_s, longest_s - start_s))
+                run_s = max(longest_s - start_s, job.run_time.expect_s(len(job.frames)))
+                raise job.freshness.missed(_forecast(start_s, run_s))
             heapq.heapreplace(free, free[0] + job.cost_s)
         if place > _EXACT_JOBS or harmless:
             return

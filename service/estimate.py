@@ -9,6 +9,7 @@ __all__ = ["RunTime", "StageTime"]
 
 _WEIGHT: Final = 0.1
 _STALE_S: Final = 1.0
+_HALVES_S: Final = 30.0
 _PAYS: Final = 0.7
 _RESERVE: Final = 0.4
 _GAINS: Final = 0.9
@@ -27,13 +28,14 @@ class RunTime:
         least_s: About the least that a frame has taken lately.
     """
 
-    __slots__ = ("_alone_s", "_last_run_s", "_together_s", "_updated_s", "known", "least_s", "spread_s")
+    __slots__ = ("_alone_s", "_best_s", "_last_run_s", "_together_s", "_updated_s", "known", "least_s", "spread_s")
 
     def __init__(self) -> None:
         self.known = False
         self.spread_s = 0.0
         self.least_s = 0.0
         self._alone_s = 0.0
+        self._best_s = 0.0
         self._together_s: float | None = None
         self._updated_s = 0.0
         self._last_run_s = 0.0
@@ -43,7 +45,8 @@ class RunTime:
         frame_s = seconds / frames
         if not self.known:
             self.known = True
-            self._alone_s = self.least_s = frame_s
+            self._alone_s = self.least_s = self._best_s = frame_s
+        self._best_s = min(self._best_s, frame_s)
         expected = self._alone_s if frames == 1 else self._together_s
         if expected is None:
             expected = self._together_s = frame_s
@@ -70,12 +73,13 @@ class RunTime:
         budget is kept in reserve, so that under overload the queue stays short and what runs is fresh. For one that
         finds a worker free there is nothing to lose: a quick run counts. And after a second without any run the
         estimate may be of another time: then the least counts, and that for half with every further second. Else a
-        machine that was busy for a while would refuse for ever, as refused frames teach nothing.
+        machine that was busy for a while would refuse for ever, as refused frames teach nothing. What no run has come
+        near so far stays hopeless for longer.
         """
         least_s = frames * self.least_s
         stale_s = now_s - self._updated_s - _STALE_S - 2 * self._last_run_s  # one may be under way
         if stale_s > 0:
-            return least_s * math.exp2(-stale_s)
+            return max(least_s * math.exp2(-stale_s), frames * self._best_s / 2 * math.exp2(-stale_s / _HALVES_S))
         expected_s = self.expect_s(frames)
         if waits:
             return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.upgrade import PlainProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -116,7 +118,7 @@ class Exchange:
             self.task.cancel()
 
 
-class WholeRequestProtocol(HttpToolsProtocol):
+class WholeRequestProtocol(PlainProtocol):
     """uvicorn's protocol with a short way for requests that come as a whole.
 
     Args:

@@ -12,9 +12,18 @@ def test_a_machine_that_was_busy_for_a_while_is_tried_again_with_growing_hope() 
     assert run_time.hope_s(1, ended_s + 0.5, 0.1, waits=False) > 0.1
     assert run_time.hope_s(1, ended_s + 1.3, 0.1, waits=False) > 0.1
     assert run_time.hope_s(1, ended_s + 2.8, 0.1, waits=False) < 0.1
-    assert run_time.hope_s(4, ended_s + 60, 0.1, waits=False) < 0.001
+    assert run_time.hope_s(4, ended_s + 60, 0.1, waits=False) < 0.005
     run_time.add(1, 0.008, ended_s + 3)
     assert run_time.least_s == 0.008
+
+
+def test_what_no_run_has_come_near_stays_hopeless_for_longer_but_not_for_ever() -> None:
+    run_time = RunTime()
+    for run in range(20):
+        run_time.add(1, 0.140, run * 0.2)
+    assert run_time.hope_s(1, 3.8 + 10, 0.02, waits=False) > 0.02
+    assert run_time.hope_s(1, 3.8 + 10, 0.1, waits=False) < 0.1
+    assert run_time.hope_s(1, 3.8 + 300, 0.02, waits=False) < 0.02
 
 
 def test_a_long_run_under_way_is_not_taken_for_silence() -> None:

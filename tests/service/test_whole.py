@@ -170,3 +170,19 @@ def test_who_hangs_up_is_counted_and_takes_nobody_along(tmp_path: Path) -> None:
         while requests_counted(slow, 499) == 0:
             assert requests_counted(slow, 200) == 0
         assert ask(slow, request()).status == 200
+
+
+ASKS_FOR_H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+def test_who_would_like_to_speak_http_2_is_answered_in_http_1_1(running: Running) -> None:
+    whole = request(more=ASKS_FOR_H2C)
+    head, body = whole[: -len(PIXELS)], whole[-len(PIXELS) :]
+    for pieces in ((whole,), (head, body), (head[:-3], head[-3:] + body[:7], body[7:])):
+        assert ask(running, *pieces).mask().shape == (1, 64, 64)
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(whole + request() + b"GET /livez HTTP/1.1\r\nHost: here\r\n" + ASKS_FOR_H2C.encode() + b"\r\n")
+        assert [Answer(file).status for _ in range(3)] == [200, 200, 200]
+        client.sendall(request(more="Upgrade: h2c\r\nConnection: upgrade, close\r\n"))
+        assert Answer(file).headers["connection"] == "close"
+        assert file.read() == b""
