@@ -61,8 +61,26 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    status: int = module.main(rest)
+    try:
+        status: int = module.main(rest)
+    except KeyboardInterrupt:
+        print(f"robomask {name}: interrupted", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        return _refuse(name, error)
     return status
+
+
+def _refuse(name: str, error: ValueError) -> int:
+    """Say which options are out of their range; an error that is about anything else is raised again."""
+    from pydantic import ValidationError  # noqa: PLC0415 - has been imported by now, if it is that
+
+    if not isinstance(error, ValidationError):
+        raise error
+    for fault in error.errors(include_url=False):
+        option = ".".join(map(str, fault["loc"])).replace("_", "-")
+        print(f"robomask {name}: {f'--{option}: ' if option else ''}{fault['msg']}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ def test_every_command_says_what_it_can(name: str, capsys: pytest.CaptureFixture
     assert "usage:" in capsys.readouterr().out
 
 
+def test_an_option_out_of_its_range_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert robomask.main(["train", "--out", "o", "--data.train", "x.npz", "--epochs", "0"]) == 2
+    assert capsys.readouterr().err.splitlines() == ["robomask train: --epochs: Input should be greater than 0"]
+
+
 def test_an_unknown_command_is_named_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert robomask.main(["segmnet"]) == 2
     said = capsys.readouterr().err

@@ -77,8 +77,7 @@ def main(argv: list[str]) -> int:
     except (DatasetError, RunError, EvaluationError, BundleInvalid) as error:
         print(f"robomask evaluate: {error}", file=sys.stderr)
         return 1
-    if config.picture:
-        prediction_panel(frames.frames, result.masks, frames.masks).save(config.picture)
+    _save_picture(config.picture, frames, result.masks)
     report = {
         "model": config.model[0],
         "data": config.data.name,
@@ -89,6 +88,19 @@ def main(argv: list[str]) -> int:
     }
     print(json.dumps(report, indent=2))
     return 0
+
+
+def _save_picture(path: Path | None, frames: FrameSet, masks: np.ndarray) -> None:
+    """Write the picture, if one is wanted, and say where it is; the scores are told whether that works or not."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        prediction_panel(frames.frames, masks, frames.masks).save(path)
+    except (OSError, ValueError) as error:  # Pillow's, of endings that it does not know
+        print(f"robomask evaluate: {path}: expected to write a picture, got: {error}", file=sys.stderr)
+    else:
+        print(f"{path}: frames and masks, worst first", file=sys.stderr)
 
 
 def _by_quality(frames: FrameSet, masks: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
@@ -103,8 +115,7 @@ def _folds(config: EvaluateConfig, frames: FrameSet) -> int:
         raise EvaluationError("expected no precision with several models, which are run folders")
     result = cross_validate([Path(model) for model in config.model], frames)
     measured = frames.take(result.measured)
-    if config.picture:
-        prediction_panel(measured.frames, result.masks, measured.masks).save(config.picture)
+    _save_picture(config.picture, measured, result.masks)
     report = {
         "models": config.model,
         "data": config.data.name,

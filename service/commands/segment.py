@@ -10,7 +10,7 @@ from pydantic_settings import CliApp
 from tqdm import tqdm
 
 from service.files.config import SegmentConfig
-from service.files.errors import FilesError
+from service.files.errors import FilesError, OptionsDiffer
 from service.files.journal import NAME, Journal
 from service.files.ray_job import segment_on_ray
 from service.files.results import ANNOTATIONS, write_coco
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         outcome = _run(config)
     except FilesError as error:
         print(f"robomask segment: {error}", file=sys.stderr)
-        if (config.out / NAME).exists():
+        if (config.out / NAME).exists() and not isinstance(error, OptionsDiffer):
             print(f"robomask segment: what is done is in {config.out}; the same command goes on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -48,13 +48,12 @@ def main(argv: list[str]) -> int:
 
 
 def _run(config: SegmentConfig) -> Outcome:
-    sources = find(config.inputs)
+    masks, overlays = config.out / "masks", config.out / "overlays"
+    sources = find(config.inputs, [masks, overlays])
     options = config.model_dump(mode="json", include=_CHANGES_MASKS)
     asked = _asked(config)
     here = contextlib.nullcontext() if config.engine == "ray" else contextlib.closing(_segmenter(config.url, asked))
-    writing = Writing(
-        config.out / "masks" if config.masks else None, config.out / "overlays" if config.overlays else None
-    )
+    writing = Writing(masks if config.masks else None, overlays if config.overlays else None)
     with here as segmenter, Journal(config.out / NAME, options) as journal:
         bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import signal
@@ -67,8 +66,12 @@ def _serve(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     if hasattr(signal, "SIGHUP") and not sys.stderr.isatty():
         signal.signal(signal.SIGHUP, lambda *_: None)  # until the service listens to it
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         server.run()
+    except KeyboardInterrupt:
+        pass
+    except SystemExit:  # uvicorn's, when it cannot listen; it has said why
+        return 1
     if failures:
         raise failures[0]
     return 0 if server.started else 1

@@ -38,7 +38,9 @@ class SegmentConfig(BaseModel):
     models: Path = Field(Path("models"), description="without --url: model repository, <models>/<model>/<version>/")
     model: str | None = Field(None, description="model; by default the only one")
     version: Annotated[int, Field(ge=1)] | None = Field(None, description="its version; by default the newest")
-    precision: Precision | None = Field(None, description="without --url: fp32, fp16 or int8; by default the bundle's")
+    precision: Precision | None = Field(
+        None, description="without --url: fp32, fp16 or int8; by default as the service chooses"
+    )
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="from which probability a pixel is robot; by default the model's own"
     )
@@ -55,6 +57,8 @@ class SegmentConfig(BaseModel):
             raise ValueError("expected something to write, --masks, --overlays or --coco, got none")
         if self.engine != "ray" and (self.actors is not None or self.gpus):
             raise ValueError("expected actors and gpus only with --engine ray")
+        if self.precision is not None and self.url is not None:
+            raise ValueError("expected either --url or --precision, which the service at that URL has chosen; got both")
         if self.engine == "ray" and self.url is not None:
             raise ValueError("expected either --url or --engine ray, which needs no service; got both")
         return self

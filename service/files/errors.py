@@ -8,6 +8,10 @@ class FilesError(Exception):
     """Root: nothing can be done; the message says what was expected, what came, and what to do."""
 
 
+class OptionsDiffer(FilesError):
+    """Work was begun with other options than those given now."""
+
+
 class FrameFailed(FilesError):
     """One frame cannot be segmented; the others can."""
 

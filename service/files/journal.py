@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.files.errors import FilesError
+from service.files.errors import OptionsDiffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Journal:
         done: The frames that are done, by name.
 
     Raises:
-        FilesError: It was begun with other options.
+        OptionsDiffer: It was begun with others.
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Journal:
         head = json.dumps({"kind": "options", **options}, sort_keys=True)
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         if lines and lines[0] != head:
-            raise FilesError(
+            raise OptionsDiffer(
                 f"{path}: expected work begun with the same options, found {lines[0]}; "
                 "give those again, or another --out"
             )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.files.errors import FilesError, FrameFailed
+from service.files.results import mask_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +42,12 @@ class Source(NamedTuple):
         return self.path.suffix.lower() in _VIDEOS
 
 
-def find(paths: Sequence[Path]) -> list[Source]:
+def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
     """All pictures and videos that these paths name; a folder stands for all that is in it, by name.
+
+    Args:
+        paths: Of pictures, videos and folders.
+        results: Folders of masks and overlays; what lies in them is no frame, unless it is named itself.
 
     Raises:
         FilesError: A path is not there, a folder holds none, or two would have results of one name.
@@ -50,7 +55,10 @@ def find(paths: Sequence[Path]) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         if path.is_dir():
-            inside = [each for each in sorted(path.rglob("*")) if _fits(each)]
+            made = {folder.resolve() for folder in results} - {path.resolve(), *path.resolve().parents}
+            inside = [
+                each for each in sorted(path.rglob("*")) if _fits(each) and made.isdisjoint(each.resolve().parents)
+            ]
             if not inside:
                 kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(_VIDEOS)})"
                 raise FilesError(f"{path}: expected {kinds}, found none")
@@ -61,11 +69,10 @@ def find(paths: Sequence[Path]) -> list[Source]:
             raise FilesError(f"{path}: expected a picture, a video or a folder, found nothing")
     by_name: dict[str, Source] = {}
     for source in found:
-        other = by_name.setdefault(source.name, source)
+        other = by_name.setdefault(mask_name(source.name), source)
         if other is not source:
-            raise FilesError(
-                f"expected names that differ, got {other.path} and {source.path}: give one folder that holds both"
-            )
+            hint = "give one folder that holds both" if other.name == source.name else "rename one"
+            raise FilesError(f"expected names that differ, got {other.path} and {source.path}: {hint}")
     return found
 
 

@@ -77,7 +77,7 @@ def _tracks(file: Path, shard: int) -> list[tuple[int, Track]]:
         time = content["time"]
     if time.shape != (n,):
         raise DatasetError(f"{file}: expected time [{n}], found {list(time.shape)}")
-    follows = (scene[1:] == scene[:-1]) & (time[1:] == time[:-1] + 1)
+    follows = (scene[1:] == scene[:-1]) & (splits[1:] == splits[:-1]) & (time[1:] == time[:-1] + 1)
     starts = np.concatenate([[0], np.flatnonzero(~follows) + 1, [n]]).tolist() if n else [0]
     return [(a, Track(shard, b - a, str(scene[a]), str(splits[a]))) for a, b in itertools.pairwise(starts)]
 

@@ -42,18 +42,18 @@ def open_clips(path: Path) -> ClipSource:
 
 
 def put_on_sides(source: ClipSource, n_frames: int, *, val_fraction: float, seed: int) -> Sides:
-    """Follow the data set's own marks where all tracks have one; otherwise hold out scenes drawn by the seed.
+    """Follow the data set's own marks, or hold out scenes drawn by the seed.
 
-    Whether a scene is held out depends on its name and the seed, not on what else is there; where that holds out none,
-    one is all the same.
+    Marks are followed where all tracks have one, and not all are to be learnt from. Whether a scene is held out by the
+    seed depends on its name, not on what else is there; where that holds out none, one is all the same.
 
     Raises:
-        DatasetError: No track of `n_frames`, or none left to learn from.
+        DatasetError: No track of `n_frames`, none left to learn from, or marks that put a scene on both sides.
     """
     long_enough = [i for i, track in enumerate(source.tracks) if track.n_frames >= n_frames]
     sides = Sides([], [], len(source.tracks) - len(long_enough))
     held_out = _held_out_scenes({source.tracks[i].scene for i in long_enough}, val_fraction, seed)
-    marked = all(track.split for track in source.tracks)
+    marked = all(track.split for track in source.tracks) and any(track.split != "train" for track in source.tracks)
     for index in long_enough:
         track = source.tracks[index]
         in_val = track.split != "train" if marked else track.scene in held_out
@@ -64,7 +64,18 @@ def put_on_sides(source: ClipSource, n_frames: int, *, val_fraction: float, seed
             f"{source.path}: expected clips of {n_frames} frames to learn from, found {len(source.tracks)} tracks of "
             f"at most {longest} frames, {len(sides.val)} of them held out"
         )
+    _refuse_shared(source, sides)
     return sides
+
+
+def _refuse_shared(source: ClipSource, sides: Sides) -> None:
+    """See that marks put no scene on both sides."""
+    learnt, held = ({source.tracks[index].scene for index in side} for side in (sides.train, sides.val))
+    if both := sorted(learnt & held):
+        raise DatasetError(
+            f"{source.path}: expected each scene on one side, found {len(both)} marked both to be learnt from and to "
+            f"be held out, such as {both[0]!r}: mark all frames of a scene alike"
+        )
 
 
 def _held_out_scenes(scenes: set[str], val_fraction: float, seed: int) -> set[str]:

@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         print(f"robomask label: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("robomask label: interrupted, nothing was written", file=sys.stderr)
+        print("robomask label: interrupted; no annotations were written", file=sys.stderr)
         return 130
     return 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import re
+import zipfile
+import zlib
 from contextlib import redirect_stdout
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ANNOTATION_FILES = ("_annotations.coco.json", "annotations.json")
 ROBOT = "robot"
+_ARRAYS = ("frames", "masks", "scene", "split", "quality")
 ROBOFLOW = re.compile(r"_(png|jpe?g|webp|bmp)\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
 
 
@@ -60,14 +62,13 @@ def read_npz(path: Path) -> FrameSet:
     Raises:
         DatasetError: An array that is missing or of the wrong type or shape.
     """
-    with np.load(path, allow_pickle=False) as file:
-        missing = {"frames", "masks"} - set(file.files)
-        if missing:
-            raise DatasetError(f"{path}: expected arrays 'frames' and 'masks', found {file.files}")
-        frames, masks = file["frames"], file["masks"]
-        scene = file["scene"].astype(str) if "scene" in file.files else None
-        split = file["split"].astype(str) if "split" in file.files else None
-        quality = file["quality"].astype(str) if "quality" in file.files else None
+    names, arrays = _load(path)
+    if not {"frames", "masks"} <= arrays.keys():
+        raise DatasetError(f"{path}: expected arrays 'frames' and 'masks', found {names}")
+    frames, masks = arrays["frames"], arrays["masks"]
+    scene, split, quality = (
+        arrays[name].astype(str) if name in arrays else None for name in ("scene", "split", "quality")
+    )
     if frames.ndim not in (4, 5) or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise DatasetError(
             f"{path}: expected frames uint8 [N,H,W,3] or [N,T,H,W,3], found {frames.dtype} {list(frames.shape)}"
@@ -76,14 +77,31 @@ def read_npz(path: Path) -> FrameSet:
         raise DatasetError(
             f"{path}: expected masks uint8 {list(frames.shape[:-1])}, found {masks.dtype} {list(masks.shape)}"
         )
-    names = np.array([f"{path.stem}/{i}" for i in range(len(frames))]) if scene is None else scene
+    if masks.max(initial=0) > 1:  # before they are shrunk, which makes 0 and 1 of anything
+        raise DatasetError(
+            f"{path}: expected mask values 0 and 1, found up to {masks.max()}: divide 0/255 masks by 255"
+        )
+    scenes = np.array([f"{path.stem}/{i}" for i in range(len(frames))]) if scene is None else scene
     splits = np.full(len(frames), "") if split is None else split
     qualities = np.full(len(frames), "") if quality is None else quality
     if frames.ndim == 5:
         steps = frames.shape[1]
-        names, splits, qualities = (np.repeat(of_clip, steps) for of_clip in (names, splits, qualities))
+        scenes, splits, qualities = (np.repeat(of_clip, steps) for of_clip in (scenes, splits, qualities))
         frames, masks = frames.reshape(-1, *frames.shape[2:]), masks.reshape(-1, *masks.shape[2:])
-    return _frame_set(list(frames), list(masks), names, splits, qualities, path)
+    return _frame_set(list(frames), list(masks), scenes, splits, qualities, path)
+
+
+def _load(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The names of all arrays of a file, and those of them that a data set may have.
+
+    Raises:
+        DatasetError: It is damaged, or no `.npz` file at all, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file.files, {name: file[name] for name in _ARRAYS if name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError, zlib.error) as error:
+        raise DatasetError(f"{path}: expected an .npz file of numbers and text that is whole, found {error}") from error
 
 
 def read_coco(annotations: Path) -> FrameSet:
@@ -99,22 +117,26 @@ def read_coco(annotations: Path) -> FrameSet:
         with redirect_stdout(io.StringIO()):  # pycocotools prints its timings
             coco = COCO(str(annotations))
         images = [coco.imgs[key] for key in sorted(coco.imgs)]
-    except (json.JSONDecodeError, KeyError, TypeError, AssertionError) as error:
+        wanted = set(coco.getCatIds(catNms=[ROBOT])) or set(coco.getCatIds())
+        names = [str(image["file_name"]) for image in images]
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
-    wanted = set(coco.getCatIds(catNms=[ROBOT])) or set(coco.getCatIds())
     frames, masks, scenes, qualities = [], [], [], []
-    for image in images:
-        file = annotations.parent / image["file_name"]
+    for image, name in zip(images, names, strict=True):
+        file = annotations.parent / name
         if not file.is_file():
-            raise DatasetError(f"{annotations}: expected the image {image['file_name']!r} beside it, found none")
-        frame = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+            raise DatasetError(f"{annotations}: expected the image {name!r} beside it, found none")
+        try:
+            frame = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow's, of damaged files
+            raise DatasetError(f"{file}: expected a picture that is whole, found {error}") from error
         mask = np.zeros(frame.shape[:2], np.uint8)
         for annotation in coco.imgToAnns[image["id"]]:
             if annotation.get("category_id", next(iter(wanted), None)) in wanted or not wanted:
-                mask |= _mask_of(coco, annotation, image["file_name"], mask.shape)
+                mask |= _mask_of(coco, annotation, name, mask.shape)
         frames.append(frame)
         masks.append(mask)
-        scenes.append(str(image.get("scene") or scene_of(image["file_name"])))
+        scenes.append(str(image.get("scene") or scene_of(name)))
         qualities.append(str(image.get("quality", "")))
     return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), np.array(qualities), annotations)
 

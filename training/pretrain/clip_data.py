@@ -26,7 +26,7 @@ def open_parts(config: ClipDataConfig, n_frames: int, seed: int) -> list[Part]:
     """Open the data sets of a run and hold out scenes.
 
     Raises:
-        DatasetError: One of them cannot be read, or has no clips of `n_frames`.
+        DatasetError: One of them cannot be read, or has no clips of `n_frames`, or a scene stands on both sides.
     """
     sources = [open_clips(path) for path in config.clips]
     shares = config.shares or (1.0,) * len(sources)

@@ -178,6 +178,7 @@ def test_a_picture_turned_by_exif_has_its_mask_upright(tmp_path: Path, repositor
     [
         (["missing.png", "--out", "o"], 1, "found nothing"),
         (["x.png", "--out", "o", "--no-masks"], 2, "--masks"),
+        (["x.png", "--out", "o", "--url", "http://here", "--precision", "fp32"], 2, "got both"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -195,6 +196,27 @@ def test_a_folder_without_pictures_and_names_that_clash_are_refused(
     assert "found none" in capsys.readouterr().err
     assert main([str(folder), str(folder), "--out", str(tmp_path / "o")]) == 1
     assert "names that differ" in capsys.readouterr().err
+
+
+def test_two_pictures_whose_masks_would_have_one_name_are_refused(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.bmp").write_bytes(png(golden_frames()[0]))
+    (folder / "a.bmp.png").write_bytes(png(golden_frames()[1]))
+    assert main([str(folder), "--out", str(tmp_path / "o")]) == 1
+    assert "rename one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [".", "out"])
+def test_results_inside_the_folder_of_frames_are_not_taken_for_frames(
+    folder: Path, repository: Path, place: str
+) -> None:
+    out = folder / place
+    options = [str(folder), "--out", str(out), "--overlays", "--models", str(repository)]
+    assert [main(options) for _ in range(2)] == [0, 0]
+    assert len(list((out / "masks").rglob("*.png"))) == 3
+    found = find([out / "masks"], [out / "masks", out / "overlays"])
+    assert [source.name for source in found] == ["a.png", "b.png", "deep/c.png"]
 
 
 def test_no_bundle_and_no_service_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

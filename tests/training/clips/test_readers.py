@@ -87,6 +87,24 @@ def test_flat_frames_become_tracks_wherever_times_follow_one_another(tmp_path: P
     assert (sides.train, sides.val, sides.n_short) == ([0], [2], 1)
 
 
+def test_a_scene_that_is_marked_for_both_sides_is_refused(tmp_path: Path, draw: Draw) -> None:
+    time, scene = np.array([0, 1, 2, 3, 4, 5]), np.full(6, "a")
+    for file, split in (("mixed", ["train"] * 3 + ["val"] * 3), ("learnt", ["train"] * 6)):
+        np.savez(tmp_path / f"{file}.npz", frames=draw(1, 6)[0], scene=scene, time=time, split=np.array(split))
+    mixed = open_clips(tmp_path / "mixed.npz")
+    assert [track.n_frames for track in mixed.tracks] == [3, 3]
+    with pytest.raises(DatasetError, match="1 marked both to be learnt from and to be held out, such as 'a'"):
+        put_on_sides(mixed, 3, val_fraction=0.1, seed=0)
+    assert put_on_sides(open_clips(tmp_path / "learnt.npz"), 3, val_fraction=0.1, seed=0).train == [0]
+
+
+def test_where_all_is_marked_to_be_learnt_from_some_is_held_out_all_the_same(tmp_path: Path, draw: Draw) -> None:
+    np.savez(tmp_path / "a.npz", frames=draw(9, 4, size=8), split=np.full(9, "train"))
+    sides = put_on_sides(open_clips(tmp_path), 4, val_fraction=0.2, seed=0)
+    assert sides.val
+    assert len(sides.train) + len(sides.val) == 9
+
+
 def test_columns_without_a_valid_pixel_keep_what_they_have() -> None:
     frames = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
     np.testing.assert_array_equal(fill_columns(frames, np.zeros((1, 2, 2), bool)), frames)

@@ -98,6 +98,7 @@ def test_a_missing_image_is_named(tmp_path: Path, toys: FrameSet) -> None:
         ({"frames": np.zeros((2, 8, 8, 3), np.float32), "masks": np.zeros((2, 8, 8), np.uint8)}, "float32"),
         ({"frames": np.zeros((2, 8, 8, 3), np.uint8), "masks": np.zeros((2, 8, 9), np.uint8)}, r"\[2, 8, 9\]"),
         ({"frames": np.zeros((2, 64, 64, 3), np.uint8), "masks": np.full((2, 64, 64), 255, np.uint8)}, "divide"),
+        ({"frames": np.zeros((2, 128, 128, 3), np.uint8), "masks": np.full((2, 128, 128), 255, np.uint8)}, "divide"),
         ({"frames": np.zeros((2, 8, 8, 3), np.uint8)}, "'masks'"),
         ({"frames": np.zeros((0, 8, 8, 3), np.uint8), "masks": np.zeros((0, 8, 8), np.uint8)}, "at least one"),
     ],
@@ -108,6 +109,20 @@ def test_wrong_arrays_are_refused_with_what_was_found(
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(DatasetError, match=message):
         read_frames(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive", b"\x93NUMPY"])
+def test_a_damaged_file_is_named(tmp_path: Path, toys: FrameSet, content: bytes) -> None:
+    (tmp_path / "bad.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"bad\.npz: expected an \.npz file"):
+        read_frames(tmp_path / "bad.npz")
+    write_coco(tmp_path, toys, "annotations.json")
+    (tmp_path / "toy1_005.png").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"toy1_005\.png: expected a picture that is whole"):
+        read_frames(tmp_path)
+    (tmp_path / "annotations.json").write_text(json.dumps({"images": [{"id": 1}], "annotations": []}))
+    with pytest.raises(DatasetError, match="expected COCO annotations"):
+        read_frames(tmp_path)
 
 
 def test_a_path_that_holds_nothing_says_what_was_expected(tmp_path: Path) -> None:
