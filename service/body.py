@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from service.pipeline import Call, Pipeline
 
 _LOOK_AFTER_S: Final = 0.02
+_DIGITS: Final = 20
+"""Of a content length, beside zeros in front; more of them are no number that Python reads, and too much anyway."""
 
 __all__ = ["CancelledWithClient", "read_body"]
 
@@ -41,7 +43,7 @@ async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipelin
         ClientDisconnect: The client hung up.
     """
     if announced is not None and announced.isdigit():
-        pipeline.limits.check_bytes(int(announced))
+        pipeline.limits.check_bytes(int(announced.lstrip(b"0")[:_DIGITS] or b"0"))
     piece, more = await _piece(receive, pipeline, call, count=0, left_s=limit_s, limit_s=limit_s)
     if not more:  # a small body comes at once
         return piece

@@ -12,7 +12,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 
 from service.answers import accepted
 from service.body import CancelledWithClient, read_body
-from service.errors import RobomaskError
+from service.errors import NotReady, RobomaskError
 from service.freshness import STREAM, read_freshness
 from service.middleware import CLIENT_GONE, call_in, call_of
 from service.openapi import SEGMENT, SEGMENT_ANSWERS
@@ -99,6 +99,11 @@ class Segment:
         await send({"type": "http.response.start", "status": reply.status, "headers": list(reply.headers)})
         await send({"type": "http.response.body", "body": reply.content})
 
+    def stopping(self, call: Call) -> Reply:
+        """The answer to a request that is still at work when the service stops and waits no longer."""
+        message = "expected to answer before the service stops, but it waits no longer; ask again"
+        return self._problem(NotReady(message, reason="stopping"), call)
+
     def _read_head(self, headers: Mapping[bytes, bytes], query_string: bytes, client: Hashable, call: Call) -> _Asked:
         """Read what is asked for, and say no to what cannot be answered before its body is looked at."""
         content_type = _text(headers, _CONTENT_TYPE)
@@ -147,7 +152,7 @@ class Express:
 
     async def answer(self, request: Whole, exchange: Exchange) -> None:
         """Answer one request."""
-        call = self._envelope.open(request.headers.items())
+        call = self._envelope.open(request.headers.items(), request.arrived_s)
         status = 0
         try:
             try:
@@ -156,14 +161,21 @@ class Express:
                 response = self._envelope.unforeseen(call)
                 reply = Reply(response.status_code, response.raw_headers, bytes(response.body))
             status = reply.status
-            head = [*reply.headers, (b"x-request-id", call.request_id.encode())]
-            await exchange.send(Reply(status, head, reply.content))
+            await exchange.send(_named(reply, call))
         except asyncio.CancelledError:
             if not exchange.gone:
+                if not status and not exchange.held_up:
+                    reply = self._segment.stopping(call)
+                    status = reply.status
+                    await exchange.send(_named(reply, call))
                 raise
             status = status or CLIENT_GONE
         finally:
             self._envelope.close(call, self.path.decode(), "POST", status)
+
+
+def _named(reply: Reply, call: Call) -> Reply:
+    return Reply(reply.status, [*reply.headers, (b"x-request-id", call.request_id.encode())], reply.content)
 
 
 def segment_router() -> APIRouter:

@@ -16,7 +16,7 @@ from service.logs import fields
 from service.metrics import METHODS
 from service.pipeline import Call
 from service.problems import problem
-from service.whole import BUFFERED_BYTES
+from service.whole import ARRIVED, BUFFERED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,7 +110,7 @@ class Envelope:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        call = self.open(scope["headers"])
+        call = self.open(scope["headers"], scope.get(ARRIVED))
         scope[_KEY] = call
         if scope["type"] != "http":
             try:
@@ -144,11 +144,19 @@ class Envelope:
             found = getattr(scope.get("route"), "path", "other")
             self.close(call, found if self._route is None else self._route, scope["method"], status)
 
-    def open(self, headers: Iterable[tuple[bytes, bytes]]) -> Call:
-        """Begin with a request of these headers, names in lower case: it has the client's id if that is a sane one."""
+    def open(self, headers: Iterable[tuple[bytes, bytes]], arrived_s: float | None = None) -> Call:
+        """Begin with a request.
+
+        Args:
+            headers: Its headers, names in lower case; it has the client's id if that is a sane one.
+            arrived_s: When its head had come, in seconds of `time.perf_counter`, if that is not now.
+        """
         brought = next((value for name, value in headers if name == b"x-request-id"), None)
         request_id = new_request_id() if brought is None else choose_request_id(brought)
-        return Call(request_id) if self._tracing is None else self._tracing.call(request_id, headers)
+        call = Call(request_id) if self._tracing is None else self._tracing.call(request_id, headers)
+        if arrived_s is not None:
+            call.arrived_s = arrived_s
+        return call
 
     def unforeseen(self, call: Call) -> Response:
         """Note the error that is being handled; the answer that tells of it."""

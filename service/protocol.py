@@ -54,6 +54,7 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
         """It is over."""
         self._head_has_come()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it running where the client has reset the connection
 
     def on_message_begin(self) -> None:
         """The first of a head is there."""
@@ -74,6 +75,10 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Nothing has come for too long."""
         super().timeout_keep_alive_handler()
+        self._close_soon()
+
+    def _wait_no_longer(self) -> None:
+        super()._wait_no_longer()
         self._close_soon()
 
     def _close_soon(self) -> None:

@@ -33,6 +33,8 @@ __all__ = ["Done", "Model", "Outcome", "Scheduler"]
 
 _SLOW_S: Final = 0.004
 """From here on a run gains more from several threads than they cost."""
+_QUICKER_AT_MOST: Final = 8
+"""How many times as quick a frame may be on all cores."""
 _ALONE_FROM: Final = 20
 """After so many frames in a row that found nothing at work and nothing waiting they come one at a time."""
 
@@ -197,7 +199,10 @@ class Scheduler:
         expected_s = self._run_time(model).expect_s(1)
         if expected_s < _SLOW_S or (self._alone < _ALONE_FROM and now_s + expected_s <= due_s):
             return model
-        return model.alone() or model
+        if due_s - now_s < expected_s / _QUICKER_AT_MOST:  # hopeless: nothing is opened for it
+            return model
+        alone = model.alone()
+        return model if alone is None or self._run_time(alone).hope_s(1, now_s, 0, waits=False) > expected_s else alone
 
     def _run_time(self, model: Model) -> RunTime:
         run_time = self._run_times.get(model)

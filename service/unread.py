@@ -32,7 +32,7 @@ class Unread:
 
         def look() -> None:
             left = transport.get_write_buffer_size()
-            if waiting - left >= min(waiting, _LEAST_RATE * self._limit_s):
+            if waiting and waiting - left >= min(waiting, _LEAST_RATE * self._limit_s):
                 self.begin(transport, loop)
             else:
                 transport.abort()

@@ -7,6 +7,7 @@ whatever is out of the ordinary in other ways, goes uvicorn's way.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
-__all__ = ["BUFFERED_BYTES", "Answerer", "Exchange", "Reply", "Whole", "WholeRequestProtocol"]
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+__all__ = ["ARRIVED", "BUFFERED_BYTES", "Answerer", "Exchange", "Reply", "Whole", "WholeRequestProtocol"]
 
 _log = logging.getLogger(__name__)
 
+ARRIVED: Final = "robomask.arrived_s"
+"""Where an ASGI scope says when the request's head had come, if it was kept for a moment."""
 BUFFERED_BYTES: Final = 64 * 1024
 """Larger answers hold their memory until the client has taken them."""
+_LONGEST_URL: Final = 65535
+"""What the parser of URLs takes."""
+_LONGEST_LENGTH: Final = 20
+"""Digits of a content length."""
 _MOST_BYTES: Final = 64 * 1024
 """Largest body that is waited for: as much as uvicorn keeps of one that nobody reads."""
 _WAIT_S: Final = 0.005
@@ -39,12 +49,14 @@ class Whole(NamedTuple):
         query: What stood behind the question mark.
         client: Who asks: address and port.
         body: The body.
+        arrived_s: When its head had come, in seconds of `time.perf_counter`.
     """
 
     headers: Mapping[bytes, bytes]
     query: bytes
     client: tuple[str, int] | None
     body: bytes
+    arrived_s: float
 
 
 class Reply(NamedTuple):
@@ -84,6 +96,11 @@ class Exchange:
         self.response_complete = False
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def held_up(self) -> bool:
+        """Whether the client takes no more for now."""
+        return self._protocol.flow.write_paused
+
     async def send(self, reply: Reply) -> None:
         """Send the answer; if it is large, wait until the client has taken it."""
         protocol = self._protocol
@@ -102,9 +119,13 @@ class Exchange:
             self.keep_alive = False
         elif not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        lines += (b"\r\n", reply.content)
-        protocol.transport.write(b"".join(lines))
-        if len(reply.content) > BUFFERED_BYTES:
+        lines.append(b"\r\n")
+        if len(reply.content) <= BUFFERED_BYTES:
+            lines.append(reply.content)
+            protocol.transport.write(b"".join(lines))
+        else:  # not a second time in memory
+            protocol.transport.write(b"".join(lines))
+            protocol.transport.write(reply.content)
             await protocol.flow.drain()
         self.response_complete = True
         if not self.keep_alive:
@@ -131,9 +152,11 @@ class WholeRequestProtocol(PlainProtocol):
         super().__init__(*args, **kwargs)
         self._answerer = answerer
         self._head: dict[bytes, bytes] | None = None
+        self._head_came_s = 0.0
         self._pieces: list[bytes] = []
         self._waits: asyncio.TimerHandle | None = None
         self._exchange: Exchange | None = None
+        self._cycle_at_work: RequestResponseCycle | None = None
 
     def on_headers_complete(self) -> None:
         """Wait for the body, which may be here already, if this is a request to be answered the short way."""
@@ -174,7 +197,16 @@ class WholeRequestProtocol(PlainProtocol):
                 exchange.lose()
             if self.cycle is exchange:  # type: ignore[comparison-overlap] # it has its place
                 self.cycle = None  # type: ignore[assignment] # as before the first request
+            self._exchange = None
+        cycle = self._cycle_at_work
+        if cycle is not None and not cycle.response_complete:  # uvicorn tells the last of several alone
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._cycle_at_work = cycle
+        super()._start_asgi_task(cycle, app)
 
     @property
     def waits_for_body(self) -> bool:
@@ -187,17 +219,23 @@ class WholeRequestProtocol(PlainProtocol):
         if answerer is None or not self.url.startswith(answerer.path) or self.parser.get_method() != b"POST":
             return False
         path, _, query = self.url.partition(b"?")
-        waits_its_turn = self.cycle is not None and not self.cycle.response_complete
-        if path != answerer.path or b"#" in query or waits_its_turn or self.expect_100_continue or self.root_path:
-            return False
-        if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
+        if path != answerer.path or b"#" in query or len(self.url) > _LONGEST_URL or not self._is_ordinary():
             return False
         head = dict(reversed(self.headers))  # of a header that comes twice the first counts
         length = head.get(b"content-length", b"")
-        if not length.isdigit() or int(length) > _MOST_BYTES or not _OUT_OF_THE_ORDINARY.isdisjoint(head):
+        if not length.isdigit() or len(length) > _LONGEST_LENGTH or int(length) > _MOST_BYTES:
+            return False
+        if not _OUT_OF_THE_ORDINARY.isdisjoint(head):
             return False
         self._head = head
+        self._head_came_s = time.perf_counter()
         return True
+
+    def _is_ordinary(self) -> bool:
+        """Whether it is its turn, and nothing about it but its headers needs uvicorn's care."""
+        if self.expect_100_continue or self.root_path or self.parser.should_upgrade():
+            return False
+        return self.parser.get_http_version() == "1.1" and (self.cycle is None or self.cycle.response_complete)
 
     def _begin(self, head: dict[bytes, bytes]) -> None:
         pieces = self._forget()
@@ -205,7 +243,8 @@ class WholeRequestProtocol(PlainProtocol):
         if answerer is None:
             raise RuntimeError("expected somebody to answer what was kept for it")
         query = self.url.partition(b"?")[2]
-        request = Whole(head, query, self.client, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        request = Whole(head, query, self.client, body, self._head_came_s)
         exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
         self._exchange = self.cycle = exchange  # type: ignore[assignment] # uvicorn looks at what an exchange has
         exchange.task = task = self.loop.create_task(answerer.answer(request, exchange))
@@ -218,6 +257,7 @@ class WholeRequestProtocol(PlainProtocol):
             return
         pieces = self._forget()
         if not self.transport.is_closing():
+            self.scope[ARRIVED] = self._head_came_s  # type: ignore[typeddict-unknown-key] # ours
             super().on_headers_complete()
             for piece in pieces:
                 super().on_body(piece)
@@ -232,6 +272,8 @@ class WholeRequestProtocol(PlainProtocol):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             _log.error("a fault of this service", exc_info=error)
+        if error is not None or task.cancelled():
             self.transport.close()

@@ -225,6 +225,22 @@ def test_a_frame_that_only_the_form_for_one_frame_can_answer_in_time_is_run_by_t
     assert model.batches == [[3], [0]]
 
 
+def test_the_form_for_one_frame_is_not_asked_where_it_is_slower_or_the_frame_hopeless() -> None:
+    model = Sums(1)
+    model.for_one = Sums(1)
+
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            known(scheduler, model, 10.0)
+            with pytest.raises(DeadlineMissed, match="takes 10000 ms"):
+                scheduler.check(model, fresh(0.1))
+            known(scheduler, model.for_one, 20.0)
+            with pytest.raises(DeadlineMissed, match="takes 10000 ms"):
+                scheduler.check(model, fresh(9.0))
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("slow_s", [0.0, 1000.0])
 def test_a_quick_model_and_one_without_such_a_form_run_as_they_are(
     monkeypatch: pytest.MonkeyPatch, slow_s: float

@@ -1,14 +1,17 @@
 """Requests that come in one piece, in several, or out of the ordinary: real sockets, the same answers."""
 
+import gc
 import io
 import re
 import socket
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from service_kit import Running, golden_frames, publish_tiny, serving
+from service_kit import Running, golden_frames, png, publish_tiny, serving
 
 from benchmarks.standin import publish_standin
 
@@ -186,3 +189,49 @@ def test_who_would_like_to_speak_http_2_is_answered_in_http_1_1(running: Running
         client.sendall(request(more="Upgrade: h2c\r\nConnection: upgrade, close\r\n"))
         assert Answer(file).headers["connection"] == "close"
         assert file.read() == b""
+
+
+def test_a_client_that_resets_its_connection_leaves_nothing_behind(running: Running) -> None:
+    reset = struct.pack("ii", 1, 0)
+    before = transports()
+    for sent in (request(), b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n", request()[:900]):
+        for _ in range(5):
+            with knock(running) as client:
+                client.sendall(sent)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    for _ in range(10):
+        assert running.client.get("/livez").status_code == 200
+    gc.collect()
+    assert transports() <= before + 2
+
+
+def test_a_url_without_end_is_refused_whether_its_body_comes_or_not(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(request(path="/segment?" + "a" * 75_000)[:-1])
+        assert Answer(file).status == 400
+        assert file.read() == b""
+
+
+def test_a_deadline_counts_from_the_head_not_from_the_body(running: Running) -> None:
+    whole = request(more="X-Deadline-Ms: 30\r\n")
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(whole[:-1])
+        until = time.monotonic() + 0.06
+        while time.monotonic() < until:
+            assert running.client.get("/livez").status_code == 200
+        client.sendall(whole[-1:])
+        assert Answer(file).status == 504
+
+
+def test_a_large_answer_arrives_whole_and_the_next_one_after_it(running: Running) -> None:
+    large = png(np.zeros((900, 1200, 3), np.uint8))
+    asked = request(large, "/segment").replace(b"application/octet-stream", b"image/png")
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(asked + request())
+        assert Answer(file).mask().shape == (1, 900, 1200)
+        assert Answer(file).mask().shape == (1, 64, 64)
+
+
+def transports() -> int:
+    """Connections of this process that are open or have left something behind."""
+    return sum(type(each).__name__ == "TCPTransport" for each in gc.get_objects())
