@@ -8,6 +8,7 @@
     │   ├── FrameUndecodable           a frame that is no picture, or half of one
     │   ├── TooLarge                   bytes, pixels or frames beyond a limit
     │   ├── MediaTypeUnsupported       a form of request that is not read here
+    │   ├── WebSocketExpected          a plain request where there are websockets alone
     │   ├── StreamIdle                 nothing came on a stream for a long time
     │   ├── NotAcceptable              a form of answer that cannot be given
     │   ├── ParameterInvalid           a query parameter unknown, repeated or out of range
@@ -62,6 +63,7 @@ __all__ = [
     "TensorInvalid",
     "TooLarge",
     "Unavailable",
+    "WebSocketExpected",
     "quoted",
 ]
 
@@ -88,6 +90,13 @@ class BadRequest(RobomaskError):
 
     code = "bad-request"
     title = "Bad request"
+
+
+class WebSocketExpected(BadRequest):
+    """The route speaks over websockets alone."""
+
+    code = "websocket-expected"
+    title = "Websocket expected"
 
 
 class BodyMissing(BadRequest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -12,7 +13,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 
 from service.answers import accepted
 from service.body import CancelledWithClient, read_body
-from service.errors import NotReady, RobomaskError
+from service.errors import ModelUnknown, NotReady, RobomaskError
 from service.freshness import STREAM, read_freshness
 from service.middleware import CLIENT_GONE, call_in, call_of
 from service.openapi import SEGMENT, SEGMENT_ANSWERS
@@ -131,6 +132,9 @@ class Segment:
 
     def _problem(self, error: RobomaskError, call: Call) -> Reply:
         call.problem = error.code
+        if call.slot is None and not isinstance(error, ModelUnknown):
+            with contextlib.suppress(NotReady):  # no model has been asked yet; the one that would have been
+                call.slot = self._models.slot(stream=call.stream)
         self._metrics.count_failure(error)
         response = problem(error, call.request_id)
         return Reply(response.status_code, [*response.raw_headers, *notes(call)], bytes(response.body))
@@ -198,7 +202,9 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
         call = call_of(request)
         call.problem = error.code
         metrics.count_failure(error)
-        return problem(error, call.request_id)
+        response = problem(error, call.request_id)
+        response.raw_headers += notes(call)
+        return response
 
     @app.exception_handler(404)
     @app.exception_handler(405)
@@ -210,14 +216,14 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
 
 
 def notes(call: Call) -> list[tuple[bytes, bytes]]:
-    """Which model was asked and how long every stage took, as far as either is known."""
-    timings = ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in call.stages_s.items()])
+    """Which model was asked, if any, and how long every stage took, or all of it if it came to none."""
+    stages_s = call.stages_s or {"total": time.perf_counter() - call.arrived_s}
+    timings = ", ".join([f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages_s.items()])
     told: list[tuple[bytes, bytes]] = []
     if call.slot is not None:
         note = call.slot.note
         told += _model_notes(note.name, note.version, note.sha256)
-    if timings:
-        told.append((b"server-timing", timings.encode()))
+    told.append((b"server-timing", timings.encode()))
     return told
 
 

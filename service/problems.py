@@ -18,6 +18,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 _PREFIX: Final = "urn:robomask:problem:"
 
 STATUS: Final[dict[type[errors.RobomaskError], int]] = {
+    errors.WebSocketExpected: 426,
     errors.BodyMissing: 400,
     errors.BodyMalformed: 400,
     errors.BodySlow: 408,
@@ -86,6 +87,8 @@ def problem(error: errors.RobomaskError, request_id: str) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, errors.AdminTokenWrong):
         headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, errors.WebSocketExpected):
+        headers["Upgrade"] = "websocket"
     return _response(details(error, request_id), headers)
 
 

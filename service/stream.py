@@ -46,12 +46,13 @@ from service.errors import (
     RobomaskError,
     StreamIdle,
     Superseded,
+    WebSocketExpected,
     quoted,
 )
 from service.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness
 from service.middleware import call_of
 from service.pipeline import Call
-from service.problems import details, status_of
+from service.problems import details, framework_problem, status_of
 from service.query import read_query
 from service.requests import RAW, check_media_type
 
@@ -303,6 +304,20 @@ def stream_router(streaming: Streaming) -> APIRouter:
     @router.websocket("/stream")
     async def stream(socket: WebSocket) -> None:
         await streaming.serve(socket)
+
+    @router.get("/stream", include_in_schema=False)
+    async def no_websocket() -> None:
+        raise WebSocketExpected(
+            "expected a websocket on /stream, got a plain request; connect to ws://.../stream, or send single frames "
+            "to /segment"
+        )
+
+    @router.websocket("/{path:path}")
+    async def no_stream(socket: WebSocket) -> None:
+        request_id = call_of(socket).request_id
+        answer = framework_problem(404, "GET", socket.url.path, None, request_id)
+        answer.headers["X-Request-Id"] = request_id
+        await socket.send_denial_response(answer)
 
     return router
 

@@ -1,15 +1,19 @@
 """What the service says of itself: alive, ready, what it serves, how it is doing."""
 
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from service_kit import Running, golden_frames, png, publish_tiny, serving
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from service.errors import RobomaskError
 from service.problems import STATUS
@@ -121,6 +125,44 @@ def test_the_description_names_every_parameter_form_and_error(service: Running) 
     }  # fmt: skip
     assert set(operation["responses"]["4XX"]["content"]) == {"application/problem+json"}
     assert "multipart/form-data" in operation["requestBody"]["content"]
+
+
+def test_a_plain_request_for_streams_is_told_what_to_do(service: Running) -> None:
+    answer = service.client.get("/stream")
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert answer.json()["type"] == "urn:robomask:problem:websocket-expected"
+
+
+@pytest.mark.parametrize("path", ["/segment", "/nope", "/"])
+def test_a_websocket_where_there_is_none_is_refused_like_any_request(service: Running, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://127.0.0.1:{service.port}{path}", open_timeout=20):
+        pass
+    answer = refused.value.response
+    assert answer.status_code == 404
+    problem = json.loads(answer.body)
+    assert problem["type"] == "urn:robomask:problem:not-found"
+    assert problem["request_id"] == answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/segment?weight=1", {}),
+        ("/segment", {"Accept": "image/tiff"}),
+        ("/segment", {"Content-Type": "text/plain"}),
+        ("/segment", {"Content-Encoding": "gzip"}),
+    ],
+)
+def test_errors_name_the_model_and_the_time_too(service: Running, path: str, headers: dict[str, str]) -> None:
+    answer = service.client.post(path, content=b"no frame", headers=headers)
+    assert 400 <= answer.status_code < 500
+    assert {"x-request-id", "x-model-name", "x-model-version", "x-model-sha256", "server-timing"} <= set(answer.headers)
+
+
+def test_an_error_about_a_model_that_is_not_there_names_none(service: Running) -> None:
+    answer = service.client.post("/segment?model=nobody", content=b"no frame")
+    assert answer.status_code == 404
+    assert "x-model-name" not in answer.headers
 
 
 def test_every_error_has_a_status_and_a_code_of_its_own() -> None:
