@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import zipfile
@@ -57,7 +58,8 @@ def read_frames(path: Path) -> FrameSet:
 def read_npz(path: Path) -> FrameSet:
     """Read `frames` [N,H,W,3] or clips [N,T,H,W,3] with `masks`; `scene`, `split` and `quality` where they are known.
 
-    Each clip, and each frame of a file without scenes, counts as a scene of its own.
+    Each clip, and each frame of a file without scenes, counts as a scene of its own; its name tells the file's and what
+    is in it, as unrelated files may have one name.
 
     Raises:
         DatasetError: An array that is missing or of the wrong type or shape.
@@ -81,7 +83,7 @@ def read_npz(path: Path) -> FrameSet:
         raise DatasetError(
             f"{path}: expected mask values 0 and 1, found up to {masks.max()}: divide 0/255 masks by 255"
         )
-    scenes = np.array([f"{path.stem}/{i}" for i in range(len(frames))]) if scene is None else scene
+    scenes = _names(path, frames) if scene is None else scene
     splits = np.full(len(frames), "") if split is None else split
     qualities = np.full(len(frames), "") if quality is None else quality
     if frames.ndim == 5:
@@ -102,6 +104,12 @@ def _load(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
             return file.files, {name: file[name] for name in _ARRAYS if name in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError, zlib.error) as error:
         raise DatasetError(f"{path}: expected an .npz file of numbers and text that is whole, found {error}") from error
+
+
+def _names(path: Path, frames: np.ndarray) -> np.ndarray:
+    """Names for the scenes of a file that names none: str [N]."""
+    content = hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:8]
+    return np.array([f"{path.stem}-{content}/{i}" for i in range(len(frames))])
 
 
 def read_coco(annotations: Path) -> FrameSet:

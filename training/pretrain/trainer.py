@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
 from training.begun import hold_to
 from training.clips.batches import ClipShape
+from training.clips.source import fingerprint
 from training.history import read_history
 from training.loggers import make_loggers
 from training.machine import prepare, settled, trainer_arguments
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
 RATES = ("dropout", "attn_dropout", "recompute")
 """What a prior may do differently from the one whose weights it starts from."""
+STARTS = ("init", "vqvae", "frame_encoder")
+"""Settings that name weights to start from, of which the contents count and not the names."""
 
 
 def pretrain_vqvae(config: VQVAERunConfig) -> dict[str, float]:
@@ -180,9 +183,17 @@ def _run(
 
 def _what_counts(config: PretrainConfig, parts: list[Part]) -> dict[str, Any]:
     """What a run cannot change while it is under way; its number of epochs may, as a schedule is shortened."""
-    left_out = {"out", "log", "machine", "epochs", "keep", "init", "vqvae", "frame_encoder"}
+    left_out = {"out", "log", "machine", "epochs", "keep", *STARTS}
     settings = config.model_dump(mode="json", exclude={**dict.fromkeys(left_out, True), "data": {"clips"}})
-    return {**settings, "clips": [{k: v for k, v in part.items() if k != "name"} for part in describe(parts)]}
+    weights = {name: _contents(path) for name in STARTS if (path := getattr(config, name, None)) is not None}
+    clips = [{k: v for k, v in part.items() if k != "name"} for part in describe(parts)]
+    return {**settings, "weights": weights, "clips": clips}
+
+
+def _contents(path: Path) -> str:
+    """A fingerprint of the weights in a file or a run folder; "" where there are none, which reading them tells."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] * path.is_file()
+    return fingerprint(files).sha256 if files else ""
 
 
 def _check_same(start: Any, wanted: Any, path: Path) -> None:

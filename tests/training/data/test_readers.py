@@ -47,7 +47,17 @@ def test_every_clip_is_a_scene_of_its_own(tmp_path: Path, toys: FrameSet) -> Non
     np.savez(file, frames=toys.frames.reshape(6, 4, 64, 64, 3), masks=toys.masks.reshape(6, 4, 64, 64))
     read = read_frames(file)
     assert np.array_equal(read.frames, toys.frames)
-    assert read.scene[:5].tolist() == ["clips/0"] * 4 + ["clips/1"]
+    assert [name.rpartition("/")[2] for name in read.scene[:5]] == ["0"] * 4 + ["1"]
+    assert read.scene[0].startswith("clips-")
+
+
+def test_scenes_of_files_that_have_one_name_by_chance_have_not(tmp_path: Path, toys: FrameSet) -> None:
+    for folder, first in (("a", 0), ("b", 1), ("moved", 0)):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "frames.npz", frames=toys.frames[first:], masks=toys.masks[first:])
+    a, b, moved = (set(read_frames(tmp_path / folder / "frames.npz").scene.tolist()) for folder in ("a", "b", "moved"))
+    assert not a & b
+    assert a == moved
 
 
 def test_larger_frames_are_averaged_down_to_the_models_size(tmp_path: Path, toys: FrameSet) -> None:

@@ -18,6 +18,7 @@ from training.history import read_history
 from training.pretrain.config import PriorRunConfig, VQVAERunConfig
 from training.pretrain.trainer import pretrain_prior, pretrain_vqvae
 from training.pretrain.weights import WeightsError, read_frame_encoder, read_prior, read_vqvae
+from training.run import RunError
 from training.videogpt.resnet import FrameEncoder
 
 MakeVQVAE = Callable[..., VQVAERunConfig]
@@ -151,6 +152,18 @@ def test_a_prior_learns_to_use_a_frozen_frame_encoder(tmp_path: Path, prior_conf
     assert encoder
     assert all(torch.equal(one[name], other[name]) for name in encoder)
     assert not torch.equal(one["fc_in.weight"], other["fc_in.weight"])
+
+
+def test_a_run_goes_on_with_the_weights_it_was_begun_with_alone(tmp_path: Path, prior_config: MakePrior) -> None:
+    first, other = (prior_config(tmp_path / name, seed=seed) for seed, name in enumerate(("first", "other")))
+    for config in (first, other):
+        pretrain_prior(config)
+    begun = prior_config(tmp_path / "next", frame_encoder=first.out)
+    pretrain_prior(begun)
+    with pytest.raises(RunError, match=r"weights\.frame_encoder"):
+        pretrain_prior(prior_config(begun.out, frame_encoder=other.out))
+    moved = first.out.rename(tmp_path / "moved")
+    pretrain_prior(prior_config(begun.out, frame_encoder=moved))
 
 
 def test_a_frame_encoder_of_another_size_is_refused(tmp_path: Path, prior_config: MakePrior) -> None:
