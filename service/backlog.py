@@ -141,6 +141,8 @@ class Backlog:
 
     def has_place_for(self, freshness: Freshness) -> bool:
         """Whether an older frame of the same stream waits, whose place a new one takes."""
+        if freshness.stream is None:
+            return False
         with self._changed:
             return any(job.freshness.newness_s <= freshness.newness_s for job in self._of_stream(freshness))
 
