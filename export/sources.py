@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,7 @@ THRESHOLD = 0.5
 HEADS: Final = ("attention-conv", "attention-skips")
 """What a bundle's network may end in."""
 
+_GENERATIONS: Final = 32
 CALIBRATION_FRAMES = 64
 """As many as change nothing any more; each takes a third of a second."""
 
@@ -183,13 +185,33 @@ def _data_sets(run: Run) -> dict[Path, FrameSet]:
 
 
 def _ancestors(run: Run) -> tuple[Lineage, ...]:
-    """What the run started from, if it still is where it was."""
+    """What the run started from, what that had started from, and so on, as far as they still are where they were.
+
+    Of a bundle that had started from another, that one is looked for beside it.
+    """
+    found: list[Lineage] = []
     start = run.config.model.init
-    if start is None:
-        return ()
-    if (start / MANIFEST).is_file():
-        return (read_manifest((start / MANIFEST).read_bytes(), str(start)).lineage,)
-    return (lineage_of(read_run(start)),) if (start / RECORD).is_file() else ()
+    while start is not None and len(found) < _GENERATIONS:
+        if (start / MANIFEST).is_file():
+            found.append(read_manifest((start / MANIFEST).read_bytes(), str(start)).lineage)
+            start = _bundle_beside(start, found[-1])
+        elif (start / RECORD).is_file():
+            parent = read_run(start)
+            found.append(lineage_of(parent))
+            start = parent.config.model.init
+        else:
+            break
+    return tuple(found)
+
+
+def _bundle_beside(folder: Path, lineage: Lineage) -> Path | None:
+    """The version of the same model that a bundle says it started from."""
+    if lineage.parent is None:
+        return None
+    for manifest in folder.parent.glob(f"*/{MANIFEST}"):
+        if hashlib.sha256(manifest.read_bytes()).hexdigest() == lineage.parent.sha256:
+            return manifest.parent
+    return None
 
 
 def _training_frames(run: Run) -> list[FrameSet]:

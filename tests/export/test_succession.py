@@ -1,5 +1,7 @@
 """The gate: a new model beside the one in service, on frames that neither has learned from."""
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -92,6 +94,29 @@ def test_frames_that_a_model_has_learned_from_are_left_out_and_counted(
     trained_on = toys.take(np.isin(toys.scene, ["toy0", "toy1"]))
     with pytest.raises(ExportError, match=r"all 8 of trained-on\.npz are of scenes"):
         common_ground(Gate(predecessor, data=trained_on, data_path=tmp_path / "trained-on.npz"), source)
+
+
+def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
+    toy_run: Path, toy_bundle: Path, tmp_path: Path
+) -> None:
+    def started_from(start: Path, folder: Path) -> Path:
+        run = shutil.copytree(toy_run, folder)
+        record = json.loads((run / "run.json").read_text())
+        record["config"]["model"]["init"] = str(start)
+        (run / "run.json").write_text(json.dumps(record))
+        return run
+
+    first, second = (shutil.copytree(toy_bundle, tmp_path / f"toy/{version}") for version in (1, 2))
+    manifest = json.loads((second / "manifest.json").read_text())
+    sha256 = hashlib.sha256((first / "manifest.json").read_bytes()).hexdigest()
+    manifest["lineage"]["parent"] = {"kind": "bundle", "name": "toy", "version": 1, "sha256": sha256}
+    (second / "manifest.json").write_text(json.dumps(manifest))
+    run = started_from(started_from(second, tmp_path / "run"), tmp_path / "next")
+    source, _ = read_source(run, "")
+    assert [bool(lineage.parent) for lineage in source.ancestors] == [False, True, False]
+    shutil.rmtree(first)
+    source, _ = read_source(run, "")
+    assert len(source.ancestors) == 2
 
 
 def test_a_service_is_held_against_as_a_bundle_is(models: Path, toys: FrameSet) -> None:
