@@ -75,12 +75,11 @@ def _refuse(name: str, error: ValueError) -> int:
     """Say which options are out of their range; an error that is about anything else is raised again."""
     from pydantic import ValidationError  # noqa: PLC0415 - has been imported by now, if it is that
 
+    from service.commands.refusal import refuse  # noqa: PLC0415 - as the commands are
+
     if not isinstance(error, ValidationError):
         raise error
-    for fault in error.errors(include_url=False):
-        option = ".".join(map(str, fault["loc"])).replace("_", "-")
-        print(f"robomask {name}: {f'--{option}: ' if option else ''}{fault['msg']}", file=sys.stderr)
-    return 2
+    return refuse(name, error)
 
 
 if __name__ == "__main__":

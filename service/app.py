@@ -39,6 +39,7 @@ from service.pipeline import Pipeline
 from service.repository import open_repository
 from service.sampling import Hardness, Sampler
 from service.scheduler import Scheduler
+from service.stages import Stages
 from service.state import page_router, state_router
 from service.stream import Streaming, stream_router
 from service.watch import Watchers
@@ -115,20 +116,9 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     """
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
-    scheduler = _scheduler(settings, metrics)
     watchers = Watchers()
-    codec, decoding = _codec(settings)
-    budget = MemoryBudget(settings.max_inflight_bytes)
-    limits = settings.limits()
-    pipeline = Pipeline(
-        scheduler=scheduler,
-        codec=codec,
-        decoding=decoding,
-        budget=budget,
-        limits=limits,
-        metrics=metrics,
-        watchers=watchers,
-    )
+    stages = _stages(settings, metrics, watchers)
+    pipeline = Pipeline(stages)
     sampler = _sampler(settings, metrics)
     if sampler is not None:
         watchers.add(sampler)
@@ -138,21 +128,13 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         audit=Audit(metrics, file=settings.audit_log),
         metrics=metrics,
         watchers=watchers,
-        busy=lambda: scheduler.waiting_frames > 0,
+        busy=lambda: stages.scheduler.waiting_frames > 0,
         tell=None if sampler is None else sampler.disagreed,
     )
     gate = AdminGate(settings.admin_token)
     protocol = OpenInference(
         models=models,
-        tensors=Tensors(
-            scheduler=scheduler,
-            codec=codec,
-            decoding=decoding,
-            budget=budget,
-            limits=limits,
-            metrics=metrics,
-            watchers=watchers,
-        ),
+        tensors=Tensors(stages),
         repository=Repository(models, control, gate),
         metrics=metrics,
     )
@@ -178,13 +160,12 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         await asyncio.to_thread(control.close)
         if sampler is not None:
             sampler.close()
-        scheduler.close()
-        codec.shutdown()
+        stages.close()
         log.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
-    envelope = functools.partial(Envelope, metrics=metrics, log=log, release=pipeline.release, tracing=tracing)
+    envelope = functools.partial(Envelope, metrics=metrics, log=log, release=stages.release, tracing=tracing)
     around = envelope(segment, route="/segment")
     app = Service(
         around,
@@ -197,8 +178,20 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
         redirect_slashes=False,
     )
     app.include_router(segment_router())
-    app.include_router(stream_router(_streaming(settings, pipeline, models, metrics, tracing)))
-    app.include_router(open_inference_router(protocol, pipeline, settings.body_timeout_s))
+    app.include_router(
+        stream_router(
+            Streaming(
+                pipeline=pipeline,
+                models=models,
+                metrics=metrics,
+                credit_limit=settings.stream_credits,
+                idle_s=settings.stream_idle_s,
+                limit=settings.stream_limit,
+                tracing=tracing,
+            )
+        )
+    )
+    app.include_router(open_inference_router(protocol, settings.body_timeout_s))
     app.include_router(state_router(models, metrics))
     app.include_router(change_router(control, models, gate))
     app.include_router(page_router())
@@ -238,24 +231,20 @@ async def _grpc(
         await server.stop(settings.shutdown_s)
 
 
-def _scheduler(settings: Settings, metrics: Metrics) -> Scheduler:
+def _stages(settings: Settings, metrics: Metrics, watchers: Watchers) -> Stages:
     limit_s = settings.queue_limit_ms / 1000
     scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s)
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
-    return scheduler
-
-
-def _streaming(
-    settings: Settings, pipeline: Pipeline, models: Models, metrics: Metrics, tracing: Tracing | None
-) -> Streaming:
-    return Streaming(
-        pipeline=pipeline,
-        models=models,
+    n = settings.codec_threads
+    codec = ThreadPoolExecutor(n, thread_name_prefix="robomask-codec")
+    return Stages(
+        scheduler=scheduler,
+        codec=codec,
+        decoding=Decoding(codec, n, limit=settings.queue_limit, limit_s=limit_s),
+        budget=MemoryBudget(settings.max_inflight_bytes),
+        limits=settings.limits(),
         metrics=metrics,
-        credit_limit=settings.stream_credits,
-        idle_s=settings.stream_idle_s,
-        limit=settings.stream_limit,
-        tracing=tracing,
+        watchers=watchers,
     )
 
 
@@ -290,13 +279,6 @@ def _rules(settings: Settings) -> Rules:
         poll_s=settings.poll_s,
         low=runs_in_caller(settings.provider, settings.intra_op_threads),
     )
-
-
-def _codec(settings: Settings) -> tuple[ThreadPoolExecutor, Decoding]:
-    """The threads that decode and encode, and the queue in front of them."""
-    n = settings.codec_threads
-    codec = ThreadPoolExecutor(n, thread_name_prefix="robomask-codec")
-    return codec, Decoding(codec, n, limit=settings.queue_limit, limit_s=settings.queue_limit_ms / 1000)
 
 
 def _sampler(settings: Settings, metrics: Metrics) -> Sampler | None:

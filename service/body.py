@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from service.pipeline import Call, Pipeline
+    from service.call import Call
+    from service.stages import Stages
 
 _LOOK_AFTER_S: Final = 0.02
-_DIGITS: Final = 20
-"""Of a content length, beside zeros in front; more of them are no number that Python reads, and too much anyway."""
 
 __all__ = ["CancelledWithClient", "read_body"]
 
 
-async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipeline, call: Call, limit_s: float) -> bytes:
+async def read_body(receive: Receive, announced: int | None, stages: Stages, call: Call, limit_s: float) -> bytes:
     """The whole body, however it is transferred.
 
     Its bytes are held by the call, and are refused as soon as it is clear that they are too many: before the first if
@@ -32,7 +31,7 @@ async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipelin
     Args:
         receive: Gives the body's pieces.
         announced: The request's content length, if it has one.
-        pipeline: Knows the limits.
+        stages: Knows the limits.
         call: What holds the bytes.
         limit_s: Seconds that it may take.
 
@@ -42,9 +41,9 @@ async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipelin
         BodySlow: It took too long.
         ClientDisconnect: The client hung up.
     """
-    if announced is not None and announced.isdigit():
-        pipeline.limits.check_bytes(int(announced.lstrip(b"0")[:_DIGITS] or b"0"))
-    piece, more = await _piece(receive, pipeline, call, count=0, left_s=limit_s, limit_s=limit_s)
+    if announced is not None:
+        stages.limits.check_bytes(announced)
+    piece, more = await _piece(receive, stages, call, count=0, left_s=limit_s, limit_s=limit_s)
     if not more:  # a small body comes at once
         return piece
     pieces = [piece]
@@ -52,14 +51,14 @@ async def read_body(receive: Receive, announced: bytes | None, pipeline: Pipelin
     ends_s = asyncio.get_running_loop().time() + limit_s
     while more:
         left_s = ends_s - asyncio.get_running_loop().time()
-        piece, more = await _piece(receive, pipeline, call, count=count, left_s=left_s, limit_s=limit_s)
+        piece, more = await _piece(receive, stages, call, count=count, left_s=left_s, limit_s=limit_s)
         count += len(piece)
         pieces.append(piece)
     return b"".join(pieces)
 
 
 async def _piece(
-    receive: Receive, pipeline: Pipeline, call: Call, *, count: int, left_s: float, limit_s: float
+    receive: Receive, stages: Stages, call: Call, *, count: int, left_s: float, limit_s: float
 ) -> tuple[bytes, bool]:
     """The next piece of a body of which so many bytes have come, and whether there is more."""
     try:
@@ -70,8 +69,8 @@ async def _piece(
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     piece: bytes = message.get("body", b"")
-    pipeline.limits.check_bytes(count + len(piece))
-    pipeline.reserve(call, len(piece))
+    stages.limits.check_bytes(count + len(piece))
+    stages.reserve(call, len(piece))
     return piece, message.get("more_body", False)
 
 

@@ -15,12 +15,12 @@ from service.answers import accepted
 from service.body import CancelledWithClient, read_body
 from service.errors import ModelUnknown, NotReady, RobomaskError
 from service.freshness import STREAM, read_freshness
+from service.messages import Reply, content_length, first_values
 from service.middleware import CLIENT_GONE, call_in, call_of
 from service.openapi import SEGMENT, SEGMENT_ANSWERS
 from service.problems import framework_problem, problem
 from service.query import parse_query
 from service.requests import check_media_type
-from service.whole import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from service.answers import Form
+    from service.call import Call
+    from service.messages import Whole
     from service.metrics import Metrics
     from service.middleware import Envelope
     from service.models import Models
-    from service.pipeline import Call, Pipeline
+    from service.pipeline import Pipeline
     from service.query import Query
     from service.slot import Slot
-    from service.whole import Exchange, Whole
+    from service.whole import Exchange
 
 __all__ = ["Express", "Segment", "answer_errors", "notes", "segment_router"]
 
@@ -79,8 +81,9 @@ class Segment:
         """Answer a request that has come as a whole, with masks or with a problem."""
         try:
             asked = self._read_head(request.headers, request.query, request.client, call)
-            self._pipeline.limits.check_bytes(len(request.body))
-            self._pipeline.reserve(call, len(request.body))
+            stages = self._pipeline.stages
+            stages.limits.check_bytes(len(request.body))
+            stages.reserve(call, len(request.body))
             return await self._answer(asked, request.body, call)
         except RobomaskError as error:
             return self._problem(error, call)
@@ -89,10 +92,10 @@ class Segment:
         """Answer one request, with masks or with a problem."""
         call = call_in(scope)
         try:
-            headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of one that comes twice the first counts
+            headers = first_values(scope["headers"])
             asked = self._read_head(headers, scope["query_string"], scope.get("client"), call)
-            length = headers.get(b"content-length")
-            body = await read_body(receive, length, self._pipeline, call, self._body_timeout_s)
+            length = content_length(headers)
+            body = await read_body(receive, length, self._pipeline.stages, call, self._body_timeout_s)
             with CancelledWithClient(receive, call):
                 reply = await self._answer(asked, body, call)
         except RobomaskError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from service.pipeline import Call
+    from service.call import Call
 
 __all__ = ["RequestLog", "configure", "fields"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import ClientDisconnect
 
+from service.call import Call
 from service.errors import RobomaskError
 from service.logs import fields
+from service.messages import ARRIVED, BUFFERED_BYTES
 from service.metrics import METHODS
-from service.pipeline import Call
 from service.problems import problem
-from service.whole import ARRIVED, BUFFERED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

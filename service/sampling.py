@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from service.contract import FRAME_SIZE
-from service.masks import confidence, decide, describe
+from service.masks import describe, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -121,12 +121,11 @@ class Sampler:
         """See `Watcher`."""
         threshold = seen.slot.manifest.threshold
         for frame, probability in zip(seen.frames, seen.probability, strict=True):
-            mask = decide(probability, threshold)
-            sure = confidence(probability, threshold)
-            jumped = self._is_jump(seen.stream, seen.moment_s, mask.view(np.bool_))
+            robot, _, sure = judge(probability, threshold)
+            jumped = self._is_jump(seen.stream, seen.moment_s, robot)
             if sure < self._hardness.confidence or jumped:
                 why: Why = "jump" if jumped else "unsure"
-                self._take(_Hard(seen.slot, frame, mask, sure, seen.stream, why), seen.moment_s)
+                self._take(_Hard(seen.slot, frame, robot.view(np.uint8), sure, seen.stream, why), seen.moment_s)
 
     def failed(self, slot: Slot, frames: int) -> None:
         """See `Watcher`; there is no mask to propose."""
@@ -135,7 +134,8 @@ class Sampler:
         """Take a frame that two models have run; from any thread."""
         if found.iou < self._hardness.iou and self._waiting.qsize() < _WAITING:
             threshold = found.slot.manifest.threshold
-            mask, sure = decide(found.probability, threshold), confidence(found.probability, threshold)
+            robot, _, sure = judge(found.probability, threshold)
+            mask = robot.view(np.uint8)
             self._waiting.put(_Hard(found.slot, found.frame, mask, sure, found.stream, "disagreement"))
 
     def close(self) -> None:

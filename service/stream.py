@@ -37,6 +37,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from service.answers import FORMS
+from service.call import Call
 from service.errors import (
     BodyMalformed,
     Busy,
@@ -51,7 +52,6 @@ from service.errors import (
 )
 from service.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness
 from service.middleware import call_of
-from service.pipeline import Call
 from service.problems import details, framework_problem, status_of
 from service.query import read_query
 from service.requests import RAW, check_media_type
@@ -254,14 +254,14 @@ class _Stream:
         except (WebSocketDisconnect, RuntimeError):
             pass  # nobody is there any more
         finally:
-            self._all.pipeline.release(call)
+            self._all.pipeline.stages.release(call)
             if self._all.tracing is not None:
                 self._all.tracing.record(call, "frame of /stream", status, {"http.route": "/stream"})
 
     async def _segment(self, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query
         call.freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
-        pipeline.reserve(call, len(asked.content))
+        pipeline.stages.reserve(call, len(asked.content))
         call.stream = self._whose
         call.slot = slot = self._all.models.slot(query.model, query.version, call.stream)
         pipeline.check(slot, asked.form, call)

@@ -8,63 +8,33 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from service.messages import ARRIVED, BUFFERED_BYTES, Whole, content_length, first_values
 from service.upgrade import PlainProtocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
 
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-__all__ = ["ARRIVED", "BUFFERED_BYTES", "Answerer", "Exchange", "Reply", "Whole", "WholeRequestProtocol"]
+    from service.messages import Reply
+
+__all__ = ["Answerer", "Exchange", "WholeRequestProtocol"]
 
 _log = logging.getLogger(__name__)
 
-ARRIVED: Final = "robomask.arrived_s"
-"""Where an ASGI scope says when the request's head had come, if it was kept for a moment."""
-BUFFERED_BYTES: Final = 64 * 1024
-"""Larger answers hold their memory until the client has taken them."""
 _LONGEST_URL: Final = 65535
 """What the parser of URLs takes."""
-_LONGEST_LENGTH: Final = 20
-"""Digits of a content length."""
 _MOST_BYTES: Final = 64 * 1024
 """Largest body that is waited for: as much as uvicorn keeps of one that nobody reads."""
 _WAIT_S: Final = 0.005
 """How long the rest of a request may take; less than anybody notices, more than it takes after a head."""
 _OUT_OF_THE_ORDINARY: Final = frozenset({b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"})
 """Headers that uvicorn has to see: of bodies without a length, and of proxies that tell for whom they ask."""
-
-
-class Whole(NamedTuple):
-    """A request with all its body.
-
-    Attributes:
-        headers: Names in lower case; of a header that came twice the first.
-        query: What stood behind the question mark.
-        client: Who asks: address and port.
-        body: The body.
-        arrived_s: When its head had come, in seconds of `time.perf_counter`.
-    """
-
-    headers: Mapping[bytes, bytes]
-    query: bytes
-    client: tuple[str, int] | None
-    body: bytes
-    arrived_s: float
-
-
-class Reply(NamedTuple):
-    """An answer. Its headers hold the length of its content."""
-
-    status: int
-    headers: Sequence[tuple[bytes, bytes]]
-    content: bytes
 
 
 class Answerer(Protocol):
@@ -221,11 +191,9 @@ class WholeRequestProtocol(PlainProtocol):
         path, _, query = self.url.partition(b"?")
         if path != answerer.path or b"#" in query or len(self.url) > _LONGEST_URL or not self._is_ordinary():
             return False
-        head = dict(reversed(self.headers))  # of a header that comes twice the first counts
-        length = head.get(b"content-length", b"")
-        if not length.isdigit() or len(length) > _LONGEST_LENGTH or int(length) > _MOST_BYTES:
-            return False
-        if not _OUT_OF_THE_ORDINARY.isdisjoint(head):
+        head = first_values(self.headers)
+        length = content_length(head)
+        if length is None or length > _MOST_BYTES or not _OUT_OF_THE_ORDINARY.isdisjoint(head):
             return False
         self._head = head
         self._head_came_s = time.perf_counter()

@@ -18,7 +18,7 @@ from training.segmenter import take_pretrained
 from training.videogpt.resnet import CollapsedFrameEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from training.config import HeadName, ModelConfig
@@ -113,18 +113,30 @@ def refuse_known(model: ModelConfig, held_out: set[str]) -> None:
     Raises:
         ValueError: They have been seen, or may have been.
     """
-    for name, source in (("init", model.init), ("pretrained", model.pretrained)):
-        if source is not None and (source / MANIFEST).is_file():
+    for start in _generations(model):
+        for name, source in (("init", start.init), ("pretrained", start.pretrained)):
+            if source is not None and (source / MANIFEST).is_file():
+                raise ValueError(
+                    f"{source}: expected weights that have learned from none of the scenes held out, found a bundle, "
+                    "which does not say: start folds from a pretrained encoder, or from a run on other data "
+                    f"(--model.{name})"
+                )
+        known = held_out & set(read_run(start.init).record["split"]["train"]) if start.init else set()
+        if known:
             raise ValueError(
-                f"{source}: expected weights that have learned from none of the scenes held out, found a bundle, which "
-                f"does not say: start folds from a pretrained encoder, or from a run on other data (--model.{name})"
+                f"{start.init}: expected weights that have learned from none of the scenes held out, found "
+                f"{len(known)} of them in its training, such as {min(known)}: start from a run on other data"
             )
-    known = held_out & set(read_run(model.init).record["split"]["train"]) if model.init else set()
-    if known:
-        raise ValueError(
-            f"{model.init}: expected weights that have learned from none of the scenes held out, found {len(known)} of "
-            f"them in its training, such as {min(known)}: start from a run on other data"
-        )
+
+
+def _generations(model: ModelConfig) -> Iterator[ModelConfig]:
+    """What a run starts with, what the run that it starts from had started with, and so on."""
+    seen: set[Path] = set()
+    yield model
+    while model.init is not None and model.init not in seen:
+        seen.add(model.init)
+        model = read_run(model.init).config.model
+        yield model
 
 
 class Network(NamedTuple):

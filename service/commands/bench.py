@@ -12,6 +12,7 @@ from service.bench.config import BenchConfig
 from service.bench.errors import BenchError
 from service.bench.reports import draw, text_of
 from service.bench.running import bench
+from service.commands.refusal import refuse
 
 __all__ = ["main"]
 
@@ -21,10 +22,7 @@ def main(argv: list[str]) -> int:
     try:
         config = CliApp.run(BenchConfig, cli_args=argv)
     except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            name = "-".join(map(str, fault["loc"])).replace("_", "-")
-            print(f"robomask bench: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
-        return 2
+        return refuse("bench", error)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what stops the service that was started
     try:
         report = bench(config, lambda text: print(f"robomask bench: {text} ...", file=sys.stderr, flush=True))

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 from tqdm import tqdm
 
+from service.commands.refusal import refuse
 from service.files.config import SegmentConfig
 from service.files.errors import FilesError, OptionsDiffer
 from service.files.journal import NAME, Journal
@@ -28,10 +29,7 @@ def main(argv: list[str]) -> int:
     try:
         config = CliApp.run(SegmentConfig, cli_args=argv)
     except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            name = "-".join(map(str, fault["loc"])).replace("_", "-")
-            print(f"robomask segment: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
-        return 2
+        return refuse("segment", error)
     try:
         outcome = _run(config)
     except FilesError as error:

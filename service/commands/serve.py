@@ -14,6 +14,7 @@ from pydantic_settings import CliApp
 from service import logs
 from service.allocator import keep_freed_memory
 from service.app import create_app, create_models
+from service.commands.refusal import refuse
 from service.errors import StartFailed
 from service.protocol import server_options
 from service.server import Server
@@ -29,10 +30,7 @@ def main(argv: list[str]) -> int:
     try:
         settings = CliApp.run(Settings, cli_args=argv)
     except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            name = "-".join(map(str, fault["loc"])).replace("_", "-")
-            print(f"robomask serve: {f'--{name}: ' if name else ''}{fault['msg']}", file=sys.stderr)
-        return 2
+        return refuse("serve", error)
     keep_freed_memory()
     logs.configure(settings.log_level, settings.log_format)
     if unknown := unknown_variables():

@@ -55,10 +55,9 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         if path.is_dir():
-            made = {folder.resolve() for folder in results} - {path.resolve(), *path.resolve().parents}
-            inside = [
-                each for each in sorted(path.rglob("*")) if _fits(each) and made.isdisjoint(each.resolve().parents)
-            ]
+            inside = [each for each in sorted(path.rglob("*")) if _fits(each)]
+            if made := [folder.resolve() for folder in results if path.resolve() in folder.resolve().parents]:
+                inside = [each for each in inside if set(made).isdisjoint(each.resolve().parents)]
             if not inside:
                 kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(_VIDEOS)})"
                 raise FilesError(f"{path}: expected {kinds}, found none")

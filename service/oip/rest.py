@@ -18,6 +18,7 @@ from service.body import CancelledWithClient, read_body
 from service.errors import BodyMalformed
 from service.freshness import STREAM, read_freshness
 from service.http import notes
+from service.messages import content_length, first_values
 from service.middleware import call_of
 from service.oip.infer import check_encoding
 from service.oip.json_tensors import Written, parse_object, read_header_length, read_inference, write_inference
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from service.engine import Prediction
     from service.oip.protocol import OpenInference
     from service.oip.tensors import Inference
-    from service.pipeline import Pipeline
+    from service.stages import Stages
 
 __all__ = ["open_inference_router"]
 
@@ -40,24 +41,23 @@ _QUICK_BYTES: Final = 1024 * 1024
 _OF_MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
 
-def open_inference_router(protocol: OpenInference, pipeline: Pipeline, body_timeout_s: float) -> APIRouter:
+def open_inference_router(protocol: OpenInference, body_timeout_s: float) -> APIRouter:
     """The protocol's routes.
 
     Args:
         protocol: Answers them.
-        pipeline: Takes their bodies off the connection.
         body_timeout_s: Seconds within which a body has to arrive.
     """
     router = APIRouter(tags=["open inference"], responses=ERRORS)
     _add_state(router, protocol)
-    _add_inference(router, protocol, pipeline, body_timeout_s)
-    _add_repository(router, protocol, pipeline, body_timeout_s)
+    _add_inference(router, protocol, body_timeout_s)
+    _add_repository(router, protocol, body_timeout_s)
     return router
 
 
-def _add_inference(router: APIRouter, protocol: OpenInference, pipeline: Pipeline, body_timeout_s: float) -> None:
+def _add_inference(router: APIRouter, protocol: OpenInference, body_timeout_s: float) -> None:
     """The route that answers with tensors."""
-    limits = protocol.tensors.limits
+    stages = protocol.tensors.stages
 
     async def infer(request: Request) -> Response:
         """Give the model frames as tensors and get its tensors back."""
@@ -68,11 +68,11 @@ def _add_inference(router: APIRouter, protocol: OpenInference, pipeline: Pipelin
         call.stream = named.encode("latin-1") if named else request.scope.get("client") or call.request_id
         slot = protocol.slot(request.path_params["model"], request.path_params.get("version"), call.stream)
         call.slot = slot
-        call.freshness = read_freshness(dict(reversed(headers.raw)), call.arrived_s, time.time)
-        packed = await _read_body(request, pipeline, body_timeout_s)
+        call.freshness = read_freshness(first_values(headers.raw), call.arrived_s, time.time)
+        packed = await _read_body(request, stages, body_timeout_s)
 
         def read() -> Inference:
-            return read_inference(body, header_length, limits)
+            return read_inference(body, header_length, stages.limits)
 
         def write(inference: Inference, prediction: Prediction) -> Written:
             return write_inference(slot.note, inference, prediction)
@@ -94,13 +94,14 @@ def _add_inference(router: APIRouter, protocol: OpenInference, pipeline: Pipelin
         _add(router, "POST", f"{path}/infer", infer, body=_INFER_BODY)
 
 
-def _add_repository(router: APIRouter, protocol: OpenInference, pipeline: Pipeline, body_timeout_s: float) -> None:
+def _add_repository(router: APIRouter, protocol: OpenInference, body_timeout_s: float) -> None:
     """The routes of the model repository."""
+    stages = protocol.tensors.stages
 
     async def read_object(request: Request) -> dict[str, Any]:
         """The JSON object of a request, which may leave it out."""
-        body = await _read_body(request, pipeline, body_timeout_s)
-        return parse_object(body, protocol.tensors.limits) if body.strip() else {}
+        body = await _read_body(request, stages, body_timeout_s)
+        return parse_object(body, stages.limits) if body.strip() else {}
 
     async def index(request: Request) -> Response:
         """The versions in the repository, and which of them are in service."""
@@ -127,10 +128,9 @@ def _add_repository(router: APIRouter, protocol: OpenInference, pipeline: Pipeli
     _add(router, "POST", "/v2/repository/models/{model}/unload", unload)
 
 
-async def _read_body(request: Request, pipeline: Pipeline, limit_s: float) -> bytes:
-    announced = request.headers.get("content-length")
-    length = None if announced is None else announced.encode("latin-1")
-    return await read_body(request.receive, length, pipeline, call_of(request), limit_s)
+async def _read_body(request: Request, stages: Stages, limit_s: float) -> bytes:
+    length = content_length(first_values(request.headers.raw))
+    return await read_body(request.receive, length, stages, call_of(request), limit_s)
 
 
 def _add_state(router: APIRouter, protocol: OpenInference) -> None:
@@ -163,7 +163,7 @@ def _add_state(router: APIRouter, protocol: OpenInference) -> None:
     async def config(request: Request) -> Response:
         """The model's configuration, as far as it has a meaning here."""
         slot = protocol.slot(request.path_params["model"], request.path_params.get("version"))
-        return JSONResponse(model_config(slot.note, protocol.tensors.limits.max_frames))
+        return JSONResponse(model_config(slot.note, protocol.tensors.stages.limits.max_frames))
 
     async def statistics(request: Request) -> Response:
         """Counts and times of all requests since the start."""

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from service.call import Call
 from service.errors import BodyMalformed, RobomaskError, StartFailed
 from service.freshness import STREAM, read_freshness
 from service.logs import fields
@@ -24,7 +25,6 @@ from service.oip.rpc_codes import code_of, trailers
 from service.oip.rpc_health import HealthAnswers
 from service.oip.schema import read_schema
 from service.oip.tensors import FRAME_BYTES
-from service.pipeline import Call
 from service.problems import status_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RpcServer:
         Raises:
             StartFailed: The port cannot be had.
         """
-        limits = protocol.tensors.limits
+        limits = protocol.tensors.stages.limits
         # A number of typed contents takes two bytes at most; more than this cannot be a request that is answered.
         most_bytes = min(limits.max_body_bytes, 2 * FRAME_BYTES * limits.max_frames) + _HEAD_BYTES
         server = grpc.aio.server(
@@ -196,7 +196,7 @@ class _Calls:
             request = _parsed(method, data)
             inquiry.own_id = getattr(request, "id", "")
             call.freshness = _freshness(inquiry)
-            self.protocol.tensors.reserve(call, len(data))
+            self.protocol.tensors.stages.reserve(call, len(data))
             result = await answer(request, inquiry)
             status = _OK
         except RobomaskError as error:
@@ -212,7 +212,7 @@ class _Calls:
                 status, call.problem = status_of(late), late.code
             raise
         finally:
-            self.protocol.tensors.release(call)
+            self.protocol.tensors.stages.release(call)
             self._account(route, call, status)
         return result
 

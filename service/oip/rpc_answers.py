@@ -14,11 +14,11 @@ from service.oip.rpc_tensors import parameter_values, read_inference, write_infe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from service.call import Call
     from service.engine import Prediction
     from service.oip.protocol import OpenInference
     from service.oip.schema import Schema
     from service.oip.tensors import Inference
-    from service.pipeline import Call
 
 __all__ = ["Answers", "Inquiry"]
 
@@ -99,7 +99,7 @@ class Answers:
     async def model_config(self, request: Any, _: Inquiry) -> Any:
         """The model's configuration, as far as it has a meaning here."""
         slot = self._protocol.slot(request.name, request.version)
-        config = model_config(slot.note, self._protocol.tensors.limits.max_frames)
+        config = model_config(slot.note, self._protocol.tensors.stages.limits.max_frames)
         return self._message("ModelConfigResponse", {"config": config})
 
     async def model_statistics(self, request: Any, _: Inquiry) -> Any:
@@ -114,7 +114,7 @@ class Answers:
         tensors = self._protocol.tensors
 
         def read() -> Inference:
-            return read_inference(request, tensors.limits)
+            return read_inference(request, tensors.stages.limits)
 
         def write(inference: Inference, prediction: Prediction) -> Any:
             kind = self._messages["ModelInferResponse"]

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from service.call import Call
 from service.logs import RequestLog
-from service.pipeline import Call
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])

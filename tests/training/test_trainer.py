@@ -92,7 +92,15 @@ def test_folds_do_not_start_from_weights_that_know_what_is_held_out(
 ) -> None:
     folds = DataConfig(train=(tmp_path / "toys.npz",), folds=3, fold=0)
     train(config(tmp_path, toys, "first", epochs=1, data=folds.model_copy(update={"fold": 1})))
-    for start, words in ((tmp_path / "first", "of them in its training"), (toy_bundle, "does not say")):
+    np.savez(tmp_path / "other.npz", frames=toys.frames, masks=toys.masks, scene=np.char.add("other-", toys.scene))
+    others = DataConfig(train=(tmp_path / "other.npz",), split="seeded", val_fraction=0.3)
+    begun = SMALL.model_copy(update={"init": tmp_path / "first"})
+    train(config(tmp_path, toys, "between", epochs=1, data=others, model=begun))
+    for start, words in (
+        (tmp_path / "first", "first: .* of them in its training"),
+        (tmp_path / "between", "first: .* of them in its training"),
+        (toy_bundle, "does not say"),
+    ):
         told = SMALL.model_copy(update={"init": start})
         with pytest.raises(ValueError, match=words):
             train(config(tmp_path, toys, "second", epochs=1, data=folds, model=told))

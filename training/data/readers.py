@@ -102,7 +102,7 @@ def _load(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return file.files, {name: file[name] for name in _ARRAYS if name in file.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, AttributeError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path}: expected an .npz file of numbers and text that is whole, found {error}") from error
 
 

@@ -1,5 +1,6 @@
 """Reading labelled data sets."""
 
+import io
 import json
 from pathlib import Path
 
@@ -121,7 +122,13 @@ def test_wrong_arrays_are_refused_with_what_was_found(
         read_frames(tmp_path / "bad.npz")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK no archive", b"\x93NUMPY"])
+def whole_npy() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no archive", b"\x93NUMPY", whole_npy()])
 def test_a_damaged_file_is_named(tmp_path: Path, toys: FrameSet, content: bytes) -> None:
     (tmp_path / "bad.npz").write_bytes(content)
     with pytest.raises(DatasetError, match=r"bad\.npz: expected an \.npz file"):

@@ -1,0 +1,174 @@
+"""What all ways to the model share: memory, threads, the queue, and the account of what became of every frame."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from service.errors import BadRequest, ModelFault, RobomaskError, Stale, Superseded, Unavailable
+from service.metrics import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Executor
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from service.call import Call
+    from service.decoding import Decoding
+    from service.engine import Prediction
+    from service.limits import Limits, MemoryBudget
+    from service.metrics import Metrics
+    from service.scheduler import Scheduler
+    from service.slot import Slot
+    from service.watch import Watchers
+
+__all__ = ["Stages"]
+
+_T = TypeVar("_T")
+
+_OUTCOMES: Final[dict[type[RobomaskError], str]] = {
+    BadRequest: "refused",
+    Unavailable: "shed",
+    Superseded: "superseded",
+    Stale: "late",
+    RobomaskError: "failed",
+}
+
+
+class Stages:
+    """The stages of a request: read, wait, infer, write.
+
+    Args:
+        scheduler: Runs the model.
+        codec: Threads that write what takes long.
+        decoding: Threads that read what takes long.
+        budget: Memory that all requests share.
+        limits: What one request may ask for.
+        metrics: Where it counts.
+        watchers: Who is told of every answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        codec: Executor,
+        decoding: Decoding,
+        budget: MemoryBudget,
+        limits: Limits,
+        metrics: Metrics,
+        watchers: Watchers,
+    ) -> None:
+        self.scheduler = scheduler
+        self.decoding = decoding
+        self.limits = limits
+        self.watchers = watchers
+        self._codec = codec
+        self._budget = budget
+        self._metrics = metrics
+        self._seconds = {stage: metrics.stages.labels(stage) for stage in STAGES}
+
+    def reserve(self, call: Call, count: int) -> None:
+        """Take bytes of the shared memory for a call, which holds them until `release`.
+
+        Raises:
+            Busy: They are not there now.
+        """
+        self._budget.reserve(count)
+        call.held_bytes += count
+
+    def release(self, call: Call) -> None:
+        """Give back what a call holds."""
+        self._budget.release(call.held_bytes)
+        call.held_bytes = 0
+
+    async def read(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
+        """Read frames, here or on a thread.
+
+        Raises:
+            Busy: Too much waits for the threads already.
+            Stale: It would be too late.
+        """
+        started_s = time.perf_counter()
+        frames = work() if here else await self.decoding.run(work, call.freshness)
+        self._took(call, "decode", time.perf_counter() - started_s)
+        return frames
+
+    async def infer(
+        self, call: Call, slot: Slot, frames: NDArray[np.uint8], *, latents: bool, allow_s: float = 0.0
+    ) -> Prediction:
+        """Wait for the model and run it on frames [N,64,64,3]; see `Scheduler.submit`.
+
+        Raises:
+            Busy: Too much waits already.
+            Stale: They cannot be answered in time, or a newer frame of their stream has come.
+            ModelFault: The model failed on these frames.
+        """
+        freshness = call.freshness
+        outcome = await self.scheduler.submit(
+            slot.engine, frames, latents=latents, freshness=freshness, allow_s=allow_s
+        )
+        self._took(call, "queue", outcome.queue_s)
+        self._took(call, "infer", outcome.infer_s)
+        if time.perf_counter() > freshness.due_s:
+            # The machine has too much else to do; writing it would be a waste.
+            raise freshness.missed("the machine came to it too late")
+        return outcome.prediction
+
+    async def write(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
+        """Write the answer, here or on a thread; its time counts from when it was ready, not from when a thread was."""
+        started_s = time.perf_counter()
+        answer = work() if here else await asyncio.get_running_loop().run_in_executor(self._codec, work)
+        self._took(call, "encode", time.perf_counter() - started_s)
+        return answer
+
+    def answered(self, slot: Slot, call: Call, masks: Iterable[tuple[float, float]]) -> None:
+        """Count the frames of a call that has its answer.
+
+        Args:
+            slot: The model that gave it.
+            call: The call.
+            masks: For every frame, which share of it is robot and how sure the model is.
+        """
+        metrics = self._metrics
+        metrics.model_frames.labels(str(slot.version)).inc(call.frames)
+        metrics.frames.labels("ok").inc(call.frames)
+        for share, confidence in masks:
+            metrics.mask_area_ratio.observe(share)
+            metrics.mask_confidence.observe(confidence)
+        freshness = call.freshness
+        if freshness.captured_s is not None or freshness.due_s < math.inf:
+            now_s = time.perf_counter()
+            if now_s > freshness.due_s:
+                metrics.deadline_missed.inc()
+            age_s = freshness.age_s(now_s)
+            if age_s is not None:
+                metrics.frame_age.observe(age_s)
+
+    def failed(self, slot: Slot, call: Call, error: BaseException) -> None:
+        """Count the frames of a call that has none."""
+        frames = call.frames or 1
+        self._metrics.frames.labels(_outcome_of(error)).inc(frames)
+        if self.watchers and isinstance(error, ModelFault):
+            self.watchers.failed(slot, frames)
+
+    def close(self) -> None:
+        """Finish what waits, then end the threads."""
+        self.scheduler.close()
+        self._codec.shutdown()
+
+    def _took(self, call: Call, stage: str, seconds: float) -> None:
+        call.stages_s[stage] = seconds
+        self._seconds[stage].observe(seconds)
+
+
+def _outcome_of(error: BaseException) -> str:
+    """What became of the frames of a request that failed; a metric's label."""
+    for kind, outcome in _OUTCOMES.items():
+        if isinstance(error, kind):
+            return outcome
+    return "abandoned"
