@@ -1,9 +1,16 @@
-"""A small stand-in model behind the contract's tensors, so that what is measured is the service and not the model."""
+"""A small stand-in model behind the contract's tensors, so that what is measured is the service and not the model.
+
+python -m benchmarks.standin FOLDER                        # a repository with it; prints the bundle
+robomask bench --serve --bundle FOLDER/standin/1 --clients 32 --payload raw --accept application/x-npy
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,8 +22,6 @@ from PIL import Image
 from service.contract import FRAME_SIZE, Bundle, Golden, Lineage, publish
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 __all__ = ["NAME", "arm_frame", "publish_standin"]
@@ -127,3 +132,17 @@ def _network(rng: np.random.Generator, scale: int) -> bytes:
     model.ir_version = 10
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def main() -> int:
+    """Run from the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="model repository to publish it in")
+    parser.add_argument("--scale", type=int, default=1, help="times as many channels; 32 is about a real model")
+    options = parser.parse_args()
+    print(publish_standin(options.folder, options.scale).folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
