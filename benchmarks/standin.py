@@ -1,7 +1,9 @@
 """A small stand-in model behind the contract's tensors, so that what is measured is the service and not the model.
 
-python -m benchmarks.standin FOLDER                        # a repository with it; prints the bundle
-robomask bench --serve --bundle FOLDER/standin/1 --clients 32 --payload raw --accept application/x-npy
+    python -m benchmarks.standin FOLDER
+    robomask bench --serve --bundle FOLDER/standin/1 --clients 32 --payload raw --accept application/x-npy
+
+The first makes a repository with it, the second measures the service with it.
 """
 
 from __future__ import annotations
