@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from service.average import area_average, averages
 from service.contract import FRAME_SIZE
 from service.enlarge import enlarged_mask
 
@@ -29,8 +30,7 @@ __all__ = ["Fit", "Window", "restore", "restore_mask", "shrink", "visible_cells"
 
 Fit = Literal["stretch", "pad", "crop"]
 
-_GREY: Final = (128, 128, 128)
-_BOX: Final = Image.Resampling.BOX
+_GREY: Final = 128
 _BILINEAR: Final = Image.Resampling.BILINEAR
 
 
@@ -85,23 +85,10 @@ def shrink(picture: Picture, fit: Fit) -> NDArray[np.uint8]:
     The picture's image may be smaller than its stated size by an integer factor.
     """
     image = picture.image
-    width, height = image.size
-    if (width, height) == (FRAME_SIZE, FRAME_SIZE):
+    if image.size == (FRAME_SIZE, FRAME_SIZE):
         return np.asarray(image)
-    window = window_of(width, height, fit)
-    size = (FRAME_SIZE, FRAME_SIZE)
-    if window.width > width:  # taller than wide: average down, then put the narrow strip in the middle
-        strip = image.resize((width, FRAME_SIZE), _BOX)
-        canvas = Image.new("RGB", (window.width, FRAME_SIZE), _GREY)
-        canvas.paste(strip, (-window.left, 0))
-        return np.asarray(canvas.resize(size, _BOX))
-    if window.height > height:
-        strip = image.resize((FRAME_SIZE, height), _BOX)
-        canvas = Image.new("RGB", (FRAME_SIZE, window.height), _GREY)
-        canvas.paste(strip, (0, -window.top))
-        return np.asarray(canvas.resize(size, _BOX))
-    left, top, across, down = window
-    return np.asarray(image.resize(size, _BOX, box=(left, top, left + across, top + down)))
+    left, top, width, height = window_of(*image.size, fit)
+    return area_average(image, (left, top, left + width, top + height), _GREY)
 
 
 def restore(probability: NDArray[np.float32], width: int, height: int, fit: Fit) -> NDArray[np.float32]:
@@ -200,16 +187,12 @@ def _resample(
 ) -> NDArray[np.float32]:
     """[64,64] within box -> [height,width], column-major."""
     left, top, right, bottom = box
-    image = Image.fromarray(values.T)  # rows and columns swapped, and swapped back at the end
-    across, down = (
-        _BOX if size < cells else _BILINEAR for size, cells in ((width, right - left), (height, bottom - top))
-    )
-    if across == down:
-        image = image.resize((height, width), across, box=(top, left, bottom, right))
-    else:
-        image = image.resize((FRAME_SIZE, width), across, box=(0, left, FRAME_SIZE, right))
-        image = image.resize((height, width), down, box=(top, 0, bottom, width))
-    return np.asarray(image).T
+    if width < right - left:
+        values, left, right = averages(values.T, left, right, width).T, 0, width
+    if height < bottom - top:
+        values, top, bottom = averages(values, top, bottom, height), 0, height
+    image = Image.fromarray(np.ascontiguousarray(values.T))  # rows and columns swapped, and swapped back at the end
+    return np.asarray(image.resize((height, width), _BILINEAR, box=(top, left, bottom, right))).T
 
 
 def _half(difference: int) -> int:
