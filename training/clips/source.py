@@ -12,7 +12,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from PIL import Image
+
+from training.area import area_average
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +93,7 @@ def to_square(frames_u8: np.ndarray, size: int) -> np.ndarray:
     square = frames_u8[:, top : top + side, left : left + side]
     if side == size:
         return square
-    return np.stack([np.asarray(Image.fromarray(f).resize((size, size), Image.Resampling.BOX)) for f in square])
+    return np.stack([np.rint(area_average(frame, size, size)).astype(np.uint8) for frame in square])
 
 
 class Fingerprint(NamedTuple):

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+
+from training.area import area_average
 
 SIZE = 64
 """Height and width of the frames that VideoGPT's BAIR models see."""
@@ -91,6 +92,6 @@ def to_model_size(frame: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.n
     """
     if frame.shape[:2] == (SIZE, SIZE):
         return frame, mask
-    small = np.asarray(Image.fromarray(frame).resize((SIZE, SIZE), Image.Resampling.BOX))
-    share = Image.fromarray(mask.astype(np.float32)).resize((SIZE, SIZE), Image.Resampling.BOX)
-    return small, (np.asarray(share) >= 0.5).astype(np.uint8)
+    small = np.rint(area_average(frame, SIZE, SIZE)).astype(np.uint8)
+    share = area_average(mask, SIZE, SIZE).round(5)  # sums of parts may end just below the half that they make
+    return small, (share >= 0.5).astype(np.uint8)

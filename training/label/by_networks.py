@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from training.area import area_average
 from training.data.frames import SIZE
 from training.trainer import predict
 
@@ -26,14 +27,14 @@ def propose_by(networks: Sequence[Segmenter], frames: np.ndarray) -> np.ndarray:
     Returns:
         bool [T, H, W].
     """
-    small = np.stack([_resized(frame, SIZE, SIZE, Image.Resampling.BOX) for frame in frames])
+    small = np.stack([np.rint(area_average(frame, SIZE, SIZE)).astype(np.uint8) for frame in frames])
     seen = [predict(network, small) for network in networks]
     seen += [predict(network, np.ascontiguousarray(small[:, :, ::-1]))[:, :, ::-1] for network in networks]
     height, width = frames.shape[1:3]
-    return np.stack([_resized(p, height, width, Image.Resampling.BILINEAR) > 0.5 for p in np.mean(seen, axis=0)])
+    return np.stack([_enlarged(probability, height, width) > 0.5 for probability in np.mean(seen, axis=0)])
 
 
-def _resized(picture: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
-    if picture.shape[:2] == (height, width):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height), how))
+def _enlarged(probability: np.ndarray, height: int, width: int) -> np.ndarray:
+    if probability.shape == (height, width):
+        return probability
+    return np.asarray(Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR))
