@@ -29,8 +29,8 @@ from PIL import Image
 from benchmarks.server import Served, serve
 from benchmarks.standin import arm_frame, publish_standin
 from service.contract import Bundle, model_names, open_bundle, versions
-from service.cores import usable_cores
 from service.engine import precision_for
+from service.machine.cores import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

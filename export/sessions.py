@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
-from service.processor import dot_products
+from service.machine.processor import dot_products
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

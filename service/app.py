@@ -16,33 +16,33 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from service import stream
-from service.admin import AdminGate
-from service.audit import Audit
-from service.changes import change_router
-from service.control import Control, Rules
-from service.decoding import Decoding
 from service.engine import runs_in_caller
 from service.errors import StartFailed
-from service.http import Express, Segment, answer_errors, segment_router
-from service.limits import MemoryBudget
-from service.logs import RequestLog
-from service.metrics import Metrics
-from service.middleware import Envelope
-from service.models import Models, Opener
+from service.frames.limits import MemoryBudget
 from service.oip.infer import Tensors
 from service.oip.protocol import OpenInference
 from service.oip.repository import Repository
 from service.oip.rest import open_inference_router
-from service.openapi import as_problems, with_admin
-from service.pipeline import Pipeline
-from service.repository import open_repository
-from service.sampling import Hardness, Sampler
-from service.scheduler import Scheduler
+from service.scheduling.decoding import Decoding
+from service.scheduling.scheduler import Scheduler
 from service.stages import Stages
-from service.state import page_router, state_router
-from service.stream import Streaming, stream_router
-from service.watch import Watchers
+from service.telemetry.logs import RequestLog
+from service.telemetry.metrics import Metrics
+from service.versions.audit import Audit
+from service.versions.control import Control, Rules
+from service.versions.models import Models, Opener
+from service.versions.repository import open_repository
+from service.versions.sampling import Hardness, Sampler
+from service.versions.watch import Watchers
+from service.web import stream
+from service.web.admin import AdminGate
+from service.web.changes import change_router
+from service.web.middleware import Envelope
+from service.web.openapi import as_problems, with_admin
+from service.web.pipeline import Pipeline
+from service.web.segment import Express, Segment, answer_errors, segment_router
+from service.web.state import page_router, state_router
+from service.web.stream import Streaming, stream_router
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.settings import Settings
-    from service.tracing import Tracing
+    from service.telemetry.tracing import Tracing
 
 __all__ = ["Service", "create_app", "create_models"]
 
@@ -257,7 +257,7 @@ def _tracing(settings: Settings) -> Tracing | None:
     if settings.otlp_endpoint is None and not any(os.environ.get(name) for name in _OTLP):
         return None
     try:
-        from service.tracing import open_tracing  # noqa: PLC0415 - only who switches it on needs to have it
+        from service.telemetry.tracing import open_tracing  # noqa: PLC0415 - only who switches it on needs to have it
     except ImportError as error:
         if settings.otlp_endpoint is not None:
             raise StartFailed(

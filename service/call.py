@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.freshness import Freshness
+from service.scheduling.freshness import Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from service.slot import Slot
+    from service.versions.slot import Slot
 
 __all__ = ["Call"]
 

@@ -10,10 +10,10 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.contract import Precision
-from service.cores import usable_cores
-from service.gpu_options import GpuOptions
-from service.limits import Limits
-from service.trial import Gate, read_gate
+from service.engine.gpu_options import GpuOptions
+from service.frames.limits import Limits
+from service.machine.cores import usable_cores
+from service.versions.trial import Gate, read_gate
 
 __all__ = ["Settings", "unknown_variables"]
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import BadRequest, ModelFault, RobomaskError, Stale, Superseded, Unavailable
-from service.metrics import STAGES
+from service.telemetry.metrics import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.call import Call
-    from service.decoding import Decoding
     from service.engine import Prediction
-    from service.limits import Limits, MemoryBudget
-    from service.metrics import Metrics
-    from service.scheduler import Scheduler
-    from service.slot import Slot
-    from service.watch import Watchers
+    from service.frames.limits import Limits, MemoryBudget
+    from service.scheduling.decoding import Decoding
+    from service.scheduling.scheduler import Scheduler
+    from service.telemetry.metrics import Metrics
+    from service.versions.slot import Slot
+    from service.versions.watch import Watchers
 
 __all__ = ["Stages"]
 

@@ -17,7 +17,7 @@ from service.bench.servers import serving
 from service.bench.summaries import ClosedSummary, OpenSummary, summarise_closed, summarise_open
 from service.bench.targets import Target, probe, segment_target, v2_target
 from service.bench.watching import Watch
-from service.cores import usable_cores
+from service.machine.cores import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,14 +11,14 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service import logs
-from service.allocator import keep_freed_memory
 from service.app import create_app, create_models
 from service.commands.refusal import refuse
 from service.errors import StartFailed
-from service.protocol import server_options
-from service.server import Server
+from service.machine.allocator import keep_freed_memory
 from service.settings import Settings, unknown_variables
+from service.telemetry import logs
+from service.web.protocol import server_options
+from service.web.server import Server
 
 __all__ = ["main"]
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.background import at_once
 from service.contract import FRAME_SIZE, LATENTS, BundleInvalid
 from service.errors import ModelFault
+from service.machine.background import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.background import Pace
     from service.contract import Golden
     from service.engine.running import Engine
+    from service.machine.background import Pace
 
 __all__ = ["self_test", "warm_up"]
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from service.contract import Precision
-    from service.processor import DotProducts
+    from service.machine.processor import DotProducts
 
 __all__ = ["Choice", "Provider", "choose_precision"]
 
@@ -40,7 +40,7 @@ def choose_precision(
         default: What the bundle recommends where nothing better is known.
         dots: What is known of the processor.
 
-    >>> from service.processor import DotProducts
+    >>> from service.machine.processor import DotProducts
     >>> choose_precision(None, "cpu", ["fp32", "int8"], "fp32", DotProducts(True, "it has them"))
     Choice(precision='int8', reason='it has them')
     """

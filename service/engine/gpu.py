@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 import onnxruntime as ort
 
-from service.background import at_once
 from service.contract import FRAME_SIZE, INPUTS, Bundle
 from service.engine.buckets import Buckets
 from service.engine.pinned import pinner
 from service.engine.sessions import CPU, CUDA, TENSORRT, open_session
 from service.errors import ProviderMissing
+from service.machine.background import at_once
 
 if TYPE_CHECKING:
-    from service.background import Pace
     from service.contract import Precision
-    from service.gpu_options import GpuOptions
+    from service.engine.gpu_options import GpuOptions
+    from service.machine.background import Pace
 
 __all__ = ["cuda_options", "open_on_gpu", "tensorrt_options"]
 

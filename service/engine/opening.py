@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Literal
 
 import onnxruntime as ort
 
-from service.background import at_once
 from service.engine.alone import Alone
 from service.engine.checks import self_test
 from service.engine.choice import choose_precision
 from service.engine.gpu import open_on_gpu
+from service.engine.gpu_options import ANY_GPU, GpuOptions
 from service.engine.running import MAX_BATCH, Engine, Plain
 from service.engine.sessions import CPU, CUDA, open_session
 from service.errors import ProviderMissing
-from service.gpu_options import ANY_GPU, GpuOptions
-from service.processor import dot_products
+from service.machine.background import at_once
+from service.machine.processor import dot_products
 
 if TYPE_CHECKING:
-    from service.background import Pace
     from service.contract import Bundle, Precision
     from service.engine.choice import Choice, Provider
+    from service.machine.background import Pace
 
 __all__ = ["Wanted", "open_engine", "runs_in_caller"]
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import onnxruntime as ort
 
-from service.allocator import give_back_memory
-from service.background import at_once
 from service.contract import INPUTS, OUTPUTS, Bundle, BundleInvalid, TensorSpec
-from service.onnx_file import OnnxInvalid, inspect_onnx
+from service.engine.onnx_file import OnnxInvalid, inspect_onnx
+from service.machine.allocator import give_back_memory
+from service.machine.background import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from service.background import Pace
     from service.contract import Precision
+    from service.machine.background import Pace
 
     ProviderList = Sequence[str | tuple[str, Mapping[str, str]]]
 

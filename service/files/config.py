@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from service.contract import Precision
-from service.cores import usable_cores
-from service.geometry import Fit
+from service.frames.geometry import Fit
+from service.machine.cores import usable_cores
 
 __all__ = ["SegmentConfig"]
 

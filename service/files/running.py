@@ -12,7 +12,7 @@ from service.files.errors import FrameFailed
 from service.files.journal import Entry, Journal
 from service.files.results import mask_name, overlay, pixels_of, write_png
 from service.files.sources import frames_of
-from service.masks import describe
+from service.frames.masks import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

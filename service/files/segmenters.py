@@ -8,19 +8,19 @@ import numpy as np
 from PIL import Image
 
 from service.files.errors import FilesError, FrameFailed, SegmenterFailed
-from service.limits import Limits, PixelMeter
+from service.frames.limits import Limits, PixelMeter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from service.answers import ModelNote
     from service.client import Client, Options
     from service.contract import Precision
     from service.engine import Engine
     from service.files.sources import Content
-    from service.geometry import Fit
+    from service.frames.geometry import Fit
+    from service.versions.note import ModelNote
 
 __all__ = ["Asked", "Found", "LocalSegmenter", "RemoteSegmenter", "Segmenter", "open_local", "open_remote"]
 
@@ -137,10 +137,10 @@ class LocalSegmenter:
 
     def segment(self, frame: Content) -> Found:
         """Segment one frame; as in `Segmenter`."""
-        from service.decode import Picture, decode  # noqa: PLC0415 - of the service, which a remote one does without
         from service.errors import BadRequest, ModelFault  # noqa: PLC0415
-        from service.geometry import restore, shrink, visible_cells  # noqa: PLC0415
-        from service.masks import confidence, decide  # noqa: PLC0415
+        from service.frames.decode import Picture, decode  # noqa: PLC0415 - of the service, which a remote one does without
+        from service.frames.geometry import restore, shrink, visible_cells  # noqa: PLC0415
+        from service.frames.masks import confidence, decide  # noqa: PLC0415
 
         try:
             if isinstance(frame, bytes):
@@ -184,7 +184,7 @@ def open_local(asked: Asked) -> LocalSegmenter:
     from service.errors import StartFailed  # noqa: PLC0415
 
     try:
-        from service.models import Models, Opener  # noqa: PLC0415 - loads ONNX Runtime
+        from service.versions.models import Models, Opener  # noqa: PLC0415 - loads ONNX Runtime
     except ModuleNotFoundError as error:
         raise FilesError(
             f"expected {error.name} to segment in this process: pip install 'robomask[serve]', or give --url"

@@ -9,8 +9,8 @@ import zlib
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import BodyMalformed, MediaTypeUnsupported, quoted
-from service.masks import judge
-from service.watch import Seen
+from service.frames.masks import judge
+from service.versions.watch import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from service.call import Call
     from service.engine import Prediction
     from service.oip.tensors import Inference
-    from service.slot import Slot
     from service.stages import Stages
+    from service.versions.slot import Slot
 
 __all__ = ["Tensors", "check_encoding"]
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from service.answers import ModelNote
     from service.engine import Prediction
-    from service.limits import Limits
+    from service.frames.limits import Limits
+    from service.versions.note import ModelNote
 
 __all__ = ["Written", "parse_object", "read_header_length", "read_inference", "write_inference"]
 

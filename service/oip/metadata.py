@@ -14,9 +14,9 @@ from service.oip.tensors import DATATYPES, dimensions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.answers import ModelNote
     from service.contract import TensorSpec
-    from service.metrics import Metrics
+    from service.telemetry.metrics import Metrics
+    from service.versions.note import ModelNote
 
 __all__ = ["EXTENSIONS", "model_config", "model_metadata", "model_statistics", "server_metadata"]
 

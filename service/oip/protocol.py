@@ -10,10 +10,10 @@ from service.errors import ModelUnknown, quoted
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from service.metrics import Metrics
-    from service.models import Models, Slot
     from service.oip.infer import Tensors
     from service.oip.repository import Repository
+    from service.telemetry.metrics import Metrics
+    from service.versions.models import Models, Slot
 
 __all__ = ["OpenInference", "read_version"]
 

@@ -14,8 +14,8 @@ from service.oip.protocol import read_version
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.admin import AdminGate
-    from service.models import ModelList, Models
+    from service.versions.models import ModelList, Models
+    from service.web.admin import AdminGate
 
 __all__ = ["Control", "Repository"]
 

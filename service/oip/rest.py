@@ -14,16 +14,16 @@ from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations of its endpoints
 from starlette.responses import JSONResponse, Response
 
-from service.body import CancelledWithClient, read_body
+from service.connection.messages import content_length, first_values
 from service.errors import BodyMalformed
-from service.freshness import STREAM, read_freshness
-from service.http import notes
-from service.messages import content_length, first_values
-from service.middleware import call_of
 from service.oip.infer import check_encoding
 from service.oip.json_tensors import Written, parse_object, read_header_length, read_inference, write_inference
 from service.oip.metadata import model_config, model_metadata, model_statistics, server_metadata
-from service.openapi import ERRORS
+from service.scheduling.freshness import STREAM, read_freshness
+from service.web.body import CancelledWithClient, read_body
+from service.web.middleware import call_of
+from service.web.openapi import ERRORS
+from service.web.segment import notes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

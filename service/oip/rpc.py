@@ -17,24 +17,24 @@ from google.protobuf.message import DecodeError
 
 from service.call import Call
 from service.errors import BodyMalformed, RobomaskError, StartFailed
-from service.freshness import STREAM, read_freshness
-from service.logs import fields
-from service.middleware import choose_request_id
 from service.oip.rpc_answers import Answers, Inquiry
 from service.oip.rpc_codes import code_of, trailers
 from service.oip.rpc_health import HealthAnswers
 from service.oip.schema import read_schema
 from service.oip.tensors import FRAME_BYTES
-from service.problems import status_of
+from service.scheduling.freshness import STREAM, read_freshness
+from service.telemetry.logs import fields
+from service.web.middleware import choose_request_id
+from service.web.problems import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from service.freshness import Freshness
-    from service.logs import RequestLog
     from service.oip.protocol import OpenInference
     from service.oip.schema import Method, Schema
-    from service.tracing import Tracing
+    from service.scheduling.freshness import Freshness
+    from service.telemetry.logs import RequestLog
+    from service.telemetry.tracing import Tracing
 
 __all__ = ["RpcServer"]
 

@@ -14,9 +14,9 @@ from service.errors import ModelUnknown, NotReady, quoted
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from service.models import Models
     from service.oip.rpc_answers import Inquiry
     from service.oip.schema import Schema
+    from service.versions.models import Models
 
 __all__ = ["HealthAnswers"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.contract import TensorSpec
-    from service.limits import Limits
+    from service.frames.limits import Limits
 
 __all__ = [
     "DATATYPES",

@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from pydantic import SecretStr
 
 from service.app import create_app, create_models
-from service.metrics import Metrics
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"

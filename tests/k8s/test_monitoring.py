@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from queries import MONITORING, alerts, every_query, panels
 
 from service.engine import Provider
-from service.metrics import METHODS, STAGES, Metrics
+from service.telemetry.metrics import METHODS, STAGES, Metrics
 
 TARGET_LABELS = {"job", "instance", "namespace", "pod"}
 """What Prometheus adds to every series."""

@@ -19,12 +19,14 @@ from PIL import Image
 
 from service.app import create_app, create_models
 from service.contract import Bundle, Golden, Lineage, Metric, publish
-from service.models import Models
-from service.protocol import server_options
 from service.settings import Settings
+from service.versions.models import Models
+from service.web.protocol import server_options
 
 WEIGHTS = np.array([16.0, -8.0, 0.0], np.float32)
 BIAS = -4.0
+TOKEN = "open sesame"  # noqa: S105 - of a service that lives as long as a test
+ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 
 
 def red_probability(frames: np.ndarray) -> np.ndarray:
@@ -90,6 +92,13 @@ def publish_tiny(repository: Path, **changes: Any) -> Bundle:
         "example_png": png(frames[0]),
     }
     return publish(repository, **arguments | changes)
+
+
+def publish_other(repository: Path, bias: float = BIAS + 2, **changes: Any) -> None:
+    """A version of the tiny model that says robot more often."""
+    logits = golden_frames().astype(np.float32) / 255 @ WEIGHTS + bias
+    golden = Golden(golden_frames(), (1 / (1 + np.exp(-logits))).astype(np.float32), tolerance=1e-4)
+    publish_tiny(repository, precisions={"fp32": tiny_onnx(bias=bias)}, golden=golden, **changes)
 
 
 def png(pixels: np.ndarray, **options: Any) -> bytes:

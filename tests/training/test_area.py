@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.average import area_average as served_average
+from service.frames.average import area_average as served_average
 from training.area import area_average
 
 

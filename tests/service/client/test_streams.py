@@ -166,7 +166,7 @@ class TestWithTheService:
 
     @pytest.fixture(autouse=True)
     def _has_streams(self) -> None:
-        pytest.importorskip("service.stream")
+        pytest.importorskip("service.web.stream")
 
     @pytest.mark.parametrize("probability", [False, True])
     def test_every_frame_is_settled_and_answers_are_those_of_segment(self, service: Running, probability: bool) -> None:

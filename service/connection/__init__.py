@@ -1,0 +1,1 @@
+"""Bytes on a connection, below HTTP's routes: what uvicorn's protocol leaves open or does at length."""

@@ -1,0 +1,247 @@
+"""Requests that have come as a whole, answered without ASGI, whose messages cost as much as all else that is done here.
+
+A frame that a robot sends comes in one piece, or in two right after one another, head and body. What does not, and
+whatever is out of the ordinary in other ways, goes uvicorn's way.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.connection.messages import ARRIVED, BUFFERED_BYTES, Whole, content_length, first_values
+from service.connection.upgrade import PlainProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from service.connection.messages import Reply
+
+__all__ = ["Answerer", "Exchange", "WholeRequestProtocol"]
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_URL: Final = 65535
+"""What the parser of URLs takes."""
+_MOST_BYTES: Final = 64 * 1024
+"""Largest body that is waited for: as much as uvicorn keeps of one that nobody reads."""
+_WAIT_S: Final = 0.005
+"""How long the rest of a request may take; less than anybody notices, more than it takes after a head."""
+_OUT_OF_THE_ORDINARY: Final = frozenset({b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"})
+"""Headers that uvicorn has to see: of bodies without a length, and of proxies that tell for whom they ask."""
+
+
+class Answerer(Protocol):
+    """Answers whole requests of one path."""
+
+    @property
+    def path(self) -> bytes:
+        """The path."""
+
+    async def answer(self, request: Whole, exchange: Exchange) -> None:
+        """Answer a `POST` through the exchange; is cancelled when the client is gone."""
+
+
+class Exchange:
+    """A request that is being answered, in the place where uvicorn's protocol keeps its own cycle.
+
+    Attributes:
+        gone: Whether the client has hung up.
+        keep_alive: Whether the connection stays open when the answer has been sent.
+        response_complete: Whether it has been sent.
+    """
+
+    __slots__ = ("_protocol", "gone", "keep_alive", "response_complete", "task")
+
+    def __init__(self, protocol: WholeRequestProtocol, *, keep_alive: bool) -> None:
+        self._protocol = protocol
+        self.gone = False
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def held_up(self) -> bool:
+        """Whether the client takes no more for now."""
+        return self._protocol.flow.write_paused
+
+    async def send(self, reply: Reply) -> None:
+        """Send the answer; if it is large, wait until the client has taken it."""
+        protocol = self._protocol
+        if protocol.flow.write_paused:
+            await protocol.flow.drain()
+        if self.gone:
+            return
+        lines = [STATUS_LINE[reply.status]]
+        closes = False
+        for name, value in protocol.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+            closes |= name == b"connection" and value == b"close"
+        for name, value in reply.headers:
+            lines += (name, b": ", value, b"\r\n")
+        if closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        if len(reply.content) <= BUFFERED_BYTES:
+            lines.append(reply.content)
+            protocol.transport.write(b"".join(lines))
+        else:  # not a second time in memory
+            protocol.transport.write(b"".join(lines))
+            protocol.transport.write(reply.content)
+            await protocol.flow.drain()
+        self.response_complete = True
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+    def lose(self) -> None:
+        """The client is gone."""
+        self.gone = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class WholeRequestProtocol(PlainProtocol):
+    """uvicorn's protocol with a short way for requests that come as a whole.
+
+    Args:
+        *args: uvicorn's.
+        answerer: Answers them; without one all requests go uvicorn's way.
+        **kwargs: uvicorn's.
+    """
+
+    def __init__(self, *args: Any, answerer: Answerer | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._answerer = answerer
+        self._head: dict[bytes, bytes] | None = None
+        self._head_came_s = 0.0
+        self._pieces: list[bytes] = []
+        self._waits: asyncio.TimerHandle | None = None
+        self._exchange: Exchange | None = None
+        self._cycle_at_work: RequestResponseCycle | None = None
+
+    def on_headers_complete(self) -> None:
+        """Wait for the body, which may be here already, if this is a request to be answered the short way."""
+        if not self._takes_head():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of body."""
+        if self._head is None:
+            super().on_body(body)
+        else:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._head is None:
+            super().on_message_complete()
+        else:
+            self._begin(self._head)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, and wait a moment for the rest of a request."""
+        super().data_received(data)
+        if self._head is not None and self._waits is None:
+            self._waits = self.loop.call_later(_WAIT_S, self._wait_no_longer)
+
+    def shutdown(self) -> None:
+        """The server is going to stop: a request that has begun is to be answered."""
+        self._wait_no_longer()
+        super().shutdown()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._forget()
+        exchange = self._exchange
+        if exchange is not None:
+            if not exchange.response_complete:
+                exchange.lose()
+            if self.cycle is exchange:  # type: ignore[comparison-overlap] # it has its place
+                self.cycle = None  # type: ignore[assignment] # as before the first request
+            self._exchange = None
+        cycle = self._cycle_at_work
+        if cycle is not None and not cycle.response_complete:  # uvicorn tells the last of several alone
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._cycle_at_work = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether the head of a request is here, and the rest is expected right after it."""
+        return self._head is not None
+
+    def _takes_head(self) -> bool:
+        """Whether this head is one of a request that can be answered the short way; it is kept if so."""
+        answerer = self._answerer
+        if answerer is None or not self.url.startswith(answerer.path) or self.parser.get_method() != b"POST":
+            return False
+        path, _, query = self.url.partition(b"?")
+        if path != answerer.path or b"#" in query or len(self.url) > _LONGEST_URL or not self._is_ordinary():
+            return False
+        head = first_values(self.headers)
+        length = content_length(head)
+        if length is None or length > _MOST_BYTES or not _OUT_OF_THE_ORDINARY.isdisjoint(head):
+            return False
+        self._head = head
+        self._head_came_s = time.perf_counter()
+        return True
+
+    def _is_ordinary(self) -> bool:
+        """Whether it is its turn, and nothing about it but its headers needs uvicorn's care."""
+        if self.expect_100_continue or self.root_path or self.parser.should_upgrade():
+            return False
+        return self.parser.get_http_version() == "1.1" and (self.cycle is None or self.cycle.response_complete)
+
+    def _begin(self, head: dict[bytes, bytes]) -> None:
+        pieces = self._forget()
+        answerer = self._answerer
+        if answerer is None:
+            raise RuntimeError("expected somebody to answer what was kept for it")
+        query = self.url.partition(b"?")[2]
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        request = Whole(head, query, self.client, body, self._head_came_s)
+        exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
+        self._exchange = self.cycle = exchange  # type: ignore[assignment] # uvicorn looks at what an exchange has
+        exchange.task = task = self.loop.create_task(answerer.answer(request, exchange))
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _wait_no_longer(self) -> None:
+        """What is there of a request goes uvicorn's way."""
+        if self._head is None:
+            return
+        pieces = self._forget()
+        if not self.transport.is_closing():
+            self.scope[ARRIVED] = self._head_came_s  # type: ignore[typeddict-unknown-key] # ours
+            super().on_headers_complete()
+            for piece in pieces:
+                super().on_body(piece)
+
+    def _forget(self) -> list[bytes]:
+        """Keep no head any more; the pieces of body that came with it."""
+        pieces, self._pieces, self._head = self._pieces, [], None
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+        return pieces
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("a fault of this service", exc_info=error)
+        if error is not None or task.cancelled():
+            self.transport.close()

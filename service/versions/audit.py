@@ -1,0 +1,68 @@
+"""The audit trail: what was done to the models, by whom, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from service.telemetry.logs import fields
+from service.versions.models import SwapNote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from service.telemetry.metrics import Metrics
+
+__all__ = ["Audit"]
+
+_log = logging.getLogger(__name__)
+
+_KEPT: Final = 100
+
+
+class Audit:
+    """Keeps the last notes, logs each of them, counts it, and appends it to a file if there is one.
+
+    Args:
+        metrics: Where results are counted.
+        wall: The time of now.
+        file: A file to which each note is added as a line of JSON; None for no file.
+    """
+
+    def __init__(
+        self, metrics: Metrics, wall: Callable[[], datetime] = lambda: datetime.now(UTC), file: Path | None = None
+    ) -> None:
+        self._metrics = metrics
+        self._wall = wall
+        self._file = file
+        self._notes: deque[SwapNote] = deque(maxlen=_KEPT)
+
+    def add(self, action: str, version: int | None, by: str, result: str, reason: str | None = None) -> None:
+        """Note what was done.
+
+        Args:
+            action: `activate`, `rollback`, `shadow`, `canary`, `end-trial`, `gate` or `unload`.
+            version: Which version it was done to.
+            by: `api`, `protocol`, `poll`, `SIGHUP` or `gate`.
+            result: From a closed set; the label of a metric.
+            reason: Why, if there is more to say.
+        """
+        at = self._wall().isoformat(timespec="milliseconds")
+        note = SwapNote(at=at, action=action, version=version, by=by, result=result, reason=reason)
+        self._notes.append(note)
+        self._metrics.swaps.labels(result).inc()
+        level = logging.ERROR if result == "refused" else logging.INFO
+        _log.log(level, "models: %s", action, extra=fields(version=version, by=by, result=result, reason=reason))
+        if self._file is not None:
+            try:
+                with self._file.open("a", encoding="utf-8") as file:
+                    file.write(note.model_dump_json(exclude_none=True) + "\n")
+            except OSError as error:
+                _log.error("the audit trail cannot be written to %s: %s", self._file, error)
+
+    def notes(self) -> list[SwapNote]:
+        """The last notes, the newest first."""
+        return list(reversed(self._notes))

@@ -1,0 +1,341 @@
+"""Which models are there and which of them answers: one lineup, replaced as a whole, read without a lock."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import BaseModel
+
+from service.contract import BundleInvalid, Metric, Precision
+from service.engine import Provider
+from service.errors import ModelFixed, ModelUnknown, NotReady, StartFailed, quoted
+from service.machine.background import at_once
+from service.versions.repository import Folder
+from service.versions.slot import Opener, Slot
+from service.versions.trial import Trial, TrialNote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from service.machine.background import Pace
+    from service.versions.repository import Repository
+
+__all__ = ["Lineup", "ModelList", "Models", "Opener", "Slot", "SwapNote", "VersionState"]
+
+_log = logging.getLogger(__name__)
+
+State = Literal["serving", "previous", "shadow", "canary", "available", "refused"]
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The models that are open.
+
+    Attributes:
+        serving: The one that answers.
+        previous: The one that answered before, kept for going back at once.
+        trial: The candidate and how it is tried.
+    """
+
+    serving: Slot | None = None
+    previous: Slot | None = None
+    trial: Trial | None = None
+
+    def find(self, version: int) -> Slot | None:
+        """The open model of this version."""
+        candidate = None if self.trial is None else self.trial.candidate
+        return next(
+            (s for s in (self.serving, candidate, self.previous) if s is not None and s.version == version), None
+        )
+
+
+class VersionState(BaseModel):
+    """A version in the repository and what it is doing."""
+
+    version: int
+    state: State
+    reason: str | None = None
+    sha256: str | None = None
+    precision: Precision | None = None
+    provider: Provider | None = None
+    engine_reason: str | None = None
+    threshold: float | None = None
+    load_seconds: float | None = None
+    metrics: tuple[Metric, ...] | None = None
+
+
+class SwapNote(BaseModel):
+    """Something that was done to the models, or was refused: a line of the audit trail."""
+
+    at: str
+    action: str
+    version: int | None
+    by: str
+    result: str
+    reason: str | None = None
+
+
+class ModelList(BaseModel):
+    """Answer of `/models`."""
+
+    name: str
+    ready: bool
+    versions: list[VersionState]
+    trial: TrialNote | None = None
+    events: list[SwapNote] = []
+
+
+class _Refusal(NamedTuple):
+    reason: str
+    fingerprint: Hashable
+
+
+class Models:
+    """The versions of one model and those that are open.
+
+    Only one thread at a time may change them; any may read.
+
+    Args:
+        repository: The model repository, or its folder.
+        name: The model; None for the only one there.
+        version: The version to start with; None for the newest that can be opened.
+        opener: How a version is opened.
+
+    Raises:
+        StartFailed: There is no such model or version, or no way to tell which model is meant.
+    """
+
+    def __init__(self, repository: Repository | Path, name: str | None, version: int | None, opener: Opener) -> None:
+        self._repository = Folder(repository) if isinstance(repository, Path) else repository
+        self._opener = opener
+        self.name = name or _only_model(self._repository)
+        self._candidates = _candidates(self._repository, self.name, version)
+        self._refused: dict[int, _Refusal] = {}
+        self._lineup = Lineup()
+        self._draining = False
+        self.notes: Callable[[], list[SwapNote]] = list
+
+    @property
+    def lineup(self) -> Lineup:
+        """The models that are open now."""
+        return self._lineup
+
+    def change(self, **changes: Slot | Trial | None) -> Lineup:
+        """Replace some of the lineup, all at one moment; returns what it was before."""
+        before = self._lineup
+        self._lineup = replace(before, **changes)  # type: ignore[arg-type] # the names are those of its fields
+        return before
+
+    def load(self) -> Slot:
+        """Put the first candidate into service that can be opened. Takes seconds; call it from a thread.
+
+        Raises:
+            StartFailed: None can, each for its reason; or the device is not there.
+        """
+        for version in self._candidates:
+            try:
+                slot = self.open(version)
+            except BundleInvalid:
+                continue
+            self.change(serving=slot)
+            return slot
+        raise StartFailed(
+            f"expected a valid bundle of {self.name} in {self._repository.where}, but every one was refused: "
+            + "; ".join(f"version {version}: {refusal.reason}" for version, refusal in self._refused.items())
+        )
+
+    def open(
+        self,
+        version: int,
+        vet: Callable[[Path], None] | None = None,
+        pace: Pace = at_once,
+    ) -> Slot:
+        """Open a version, or take it as it is if it is open. A refusal is remembered, and forgotten on success.
+
+        Args:
+            version: The version.
+            vet: Called with the bundle's folder before this process has to do with the bundle.
+            pace: How the heavy pieces of it are done.
+
+        Raises:
+            BundleInvalid: It is refused.
+            ProviderMissing: The device is not there.
+        """
+        already = self._lineup.find(version)
+        if already is not None:
+            return already
+        fingerprint = self._repository.fingerprint(self.name, version)
+        try:
+            folder = self._repository.fetch(self.name, version)
+            if vet is not None:
+                vet(folder)
+            slot = self._opener.open(folder, pace)
+        except BundleInvalid as error:
+            _log.error("version %d of %s is refused: %s", version, self.name, error)
+            self._refused[version] = _Refusal(str(error), fingerprint)
+            raise
+        self._refused.pop(version, None)
+        return slot
+
+    def check_known(self, version: int) -> None:
+        """Say no to a version that is neither open nor in the repository.
+
+        Raises:
+            ModelUnknown: It is not there.
+        """
+        if self._lineup.find(version) is None and version not in (there := self._repository.versions(self.name)):
+            raise ModelUnknown(
+                f"expected a version of {self.name} in {self._repository.where}, which has "
+                f"{', '.join(map(str, there)) or 'none'}, got {version}"
+            )
+
+    def newest(self) -> int:
+        """The newest version, valid or not.
+
+        Raises:
+            ModelFixed: There is none any more.
+        """
+        there = self._repository.versions(self.name)
+        if not there:
+            raise ModelFixed(f"expected a version of {self.name} in {self._repository.where}, found none")
+        return there[-1]
+
+    def newer(self, than: int) -> list[int]:
+        """Versions that are newer than this one and may be worth opening, the newest first.
+
+        What has been refused comes again only when its files have changed since.
+        """
+        return [
+            version
+            for version in reversed(self._repository.versions(self.name))
+            if version > than
+            and (
+                version not in self._refused
+                or self._repository.fingerprint(self.name, version) != self._refused[version].fingerprint
+            )
+        ]
+
+    def drain(self) -> None:
+        """Say to whoever asks that this service is on its way out; requests are still answered."""
+        self._draining = True
+
+    def check_ready(self) -> Slot:
+        """The slot that serves, if requests should be sent here.
+
+        Raises:
+            NotReady: The model is still loading, or the service is stopping.
+        """
+        if self._draining:
+            raise NotReady(
+                "expected to go on, but this service is stopping; ask another or come again", reason="stopping"
+            )
+        return self.slot()
+
+    def slot(self, name: str | None = None, version: int | None = None, stream: Hashable = None) -> Slot:
+        """The model that is to answer.
+
+        Args:
+            name: The model that was asked for, if any.
+            version: The version that was asked for, if any; one that is open will do.
+            stream: Whose frames they are; in a canary trial that decides. None for the model in service.
+
+        Raises:
+            NotReady: The model is still loading.
+            ModelUnknown: Another model or version was asked for.
+        """
+        lineup = self._lineup
+        slot = lineup.serving
+        if slot is None:
+            raise NotReady(
+                f"expected a model in service, but {self.name} is still being loaded; come again in a second",
+                reason="loading",
+            )
+        if name not in {None, self.name}:
+            raise _not_in_service(slot, name, version)
+        if version is not None:
+            asked = lineup.find(version)
+            if asked is None:
+                raise _not_in_service(slot, name, version)
+            return asked
+        trial = lineup.trial
+        if trial is not None and trial.mode == "canary" and stream is not None and trial.takes(stream):
+            return trial.candidate
+        return slot
+
+    def listing(self) -> ModelList:
+        """All versions in the repository and in service, newest first. May take a while; call it from a thread."""
+        lineup = self._lineup
+        trial = lineup.trial
+        known = {*self._repository.versions(self.name), *self._refused}
+        states: dict[int, tuple[Slot, State]] = {}
+        if lineup.previous is not None:
+            states[lineup.previous.version] = (lineup.previous, "previous")
+        if trial is not None:
+            states[trial.candidate.version] = (trial.candidate, trial.mode)
+        if lineup.serving is not None:
+            states[lineup.serving.version] = (lineup.serving, "serving")
+        return ModelList(
+            name=self.name,
+            ready=lineup.serving is not None,
+            versions=[self._state(v, states.get(v)) for v in sorted({*known, *states}, reverse=True)],
+            trial=None if trial is None else trial.note(),
+            events=self.notes(),
+        )
+
+    def _state(self, version: int, is_open: tuple[Slot, State] | None) -> VersionState:
+        if is_open is not None:
+            slot, state = is_open
+            return VersionState(
+                version=version,
+                state=state,
+                sha256=slot.bundle.sha256,
+                precision=slot.engine.precision,
+                provider=slot.engine.provider,
+                engine_reason=slot.engine.reason,
+                threshold=slot.manifest.threshold,
+                load_seconds=round(slot.load_s, 3),
+                metrics=slot.manifest.metrics,
+            )
+        if version in self._refused:
+            return VersionState(version=version, state="refused", reason=self._refused[version].reason)
+        return VersionState(version=version, state="available")
+
+
+def _not_in_service(slot: Slot, name: str | None, version: int | None) -> ModelUnknown:
+    serving = slot.manifest
+    asked = quoted(name or serving.name) + (f" version {version}" if version is not None else "")
+    return ModelUnknown(
+        f"expected a model in service, which is {serving.name} version {serving.version}, got {asked}; "
+        "leave `model` and `version` out, or see /models"
+    )
+
+
+def _only_model(repository: Repository) -> str:
+    names = repository.names()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise StartFailed(
+            f"expected a model repository with <model>/<version>/manifest.json in {repository.where}, found "
+            f"{'no model' if repository.exists else 'no such folder'}; publish one with `robomask export`, "
+            "or say with --models (ROBOMASK_MODELS) where it is"
+        )
+    raise StartFailed(
+        f"expected one model in {repository.where}, found {', '.join(names)}; "
+        "say with --model (ROBOMASK_MODEL) which to serve"
+    )
+
+
+def _candidates(repository: Repository, name: str, version: int | None) -> Sequence[int]:
+    there = repository.versions(name)
+    wanted = [v for v in reversed(there) if version in {None, v}]
+    if wanted:
+        return wanted
+    raise StartFailed(
+        f"expected {'a version' if version is None else f'version {version}'} of {name!r} in "
+        f"{repository.where}, found {', '.join(map(str, there)) or 'none'}; models there: "
+        f"{', '.join(repository.names()) or 'none'}"
+    )

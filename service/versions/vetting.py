@@ -1,0 +1,116 @@
+"""Open a bundle in a process of its own first, bounded in memory and time: what kills that process kills no service.
+
+A hash says that a model is the one that was published, not that a runtime survives it: a graph may ask for more memory
+than there is, never end, or meet a fault in the runtime. That process is
+`python -m service.versions.vetting FOLDER MAX_BATCH PRECISION PROVIDER SECONDS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from service.contract import BundleInvalid, open_bundle
+from service.machine.processor import dot_products
+
+if TYPE_CHECKING:
+    from service.contract import Precision
+    from service.engine import Provider
+
+__all__ = ["vet"]
+
+_MEMORY_BYTES: Final = 4 * 1024**3
+_LEAST_BYTES: Final = 512 * 1024**2
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_NICE: Final = 10
+_PATIENCE: Final = 10
+"""Seconds on the clock for a second of processor time: others come first, and there may be many of them."""
+_REFUSED: Final = 3
+_SAYS: Final = "refused: "
+
+
+def vet(
+    folder: Path, *, max_batch: int | None, precision: Precision | None, provider: Provider, limit_s: float
+) -> None:
+    """Open, test and run a bundle's model on the CPU in a process that may die of it.
+
+    Args:
+        folder: The bundle's.
+        max_batch: Most frames in one run.
+        precision: Which of its models; by default the one that suits the provider.
+        provider: Where it is to run once it is believed; here it runs on the CPU in any case.
+        limit_s: Seconds of processor time that it may take.
+
+    Raises:
+        BundleInvalid: It is refused there, or does not come to an end, or ends the process.
+    """
+    command = [sys.executable, "-m", "service.versions.vetting", str(folder.absolute()), str(max_batch or 1)]
+    command += [precision or "", provider, str(math.ceil(limit_s))]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        result = subprocess.run(  # noqa: S603 - this very program
+            command, capture_output=True, text=True, timeout=_PATIENCE * limit_s, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BundleInvalid(
+            f"{folder}: expected a model that is opened and tested within {_PATIENCE * limit_s:g} s, it was not"
+        ) from error
+    if result.returncode == 0:
+        return
+    said = result.stderr.strip().splitlines() or ["nothing"]
+    refusals = [line.removeprefix(_SAYS) for line in said if line.startswith(_SAYS)]
+    if result.returncode == _REFUSED and refusals:
+        raise BundleInvalid(refusals[-1])
+    if result.returncode == -getattr(signal, "SIGXCPU", 0):
+        raise BundleInvalid(
+            f"{folder}: expected a model that is opened and tested within {limit_s:g} s of processor time, it was not"
+        )
+    raise BundleInvalid(
+        f"{folder}: expected a model that can be opened and run, but a process that tried ended with "
+        f"status {result.returncode}: {said[-1]}"
+    )
+
+
+def memory_bound(cgroup: Path) -> int:
+    """Bytes that the process may take: 4 GiB, or most of what a container still has, for that is shared."""
+    try:
+        most, now = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no control group, or "max": no limit
+        return _MEMORY_BYTES
+    return max(_LEAST_BYTES, min(_MEMORY_BYTES, (most - now) * 8 // 10))
+
+
+def _main(folder: Path, max_batch: int, precision: str, provider: str, limit_s: int) -> int:
+    # The runtime is for the process that tries.
+    from service.engine.choice import choose_precision  # noqa: PLC0415
+    from service.versions.slot import Opener  # noqa: PLC0415
+
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(_NICE)
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not everywhere
+
+        most = memory_bound(_CGROUP)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
+    wanted = cast("Precision", precision) if precision else None
+    try:
+        manifest = open_bundle(folder).manifest
+        chosen, _ = choose_precision(
+            wanted, cast("Provider", provider), manifest.precisions, manifest.default_precision, dot_products()
+        )
+        Opener(provider="cpu", precision=chosen, intra_op_threads=1, max_batch=max_batch).open(folder)
+    except BundleInvalid as error:
+        print(_SAYS + " ".join(str(error).split()), file=sys.stderr)  # beside what the runtime may say there
+        return _REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])))

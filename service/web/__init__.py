@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: routes, what is read from requests, how answers and errors are written."""

@@ -1,0 +1,191 @@
+"""Around every request: an id, a line in the log, a count, and an answer even to what nobody foresaw."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import ClientDisconnect
+
+from service.call import Call
+from service.connection.messages import ARRIVED, BUFFERED_BYTES
+from service.errors import RobomaskError
+from service.telemetry.logs import fields
+from service.telemetry.metrics import METHODS
+from service.web.problems import problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from service.telemetry.logs import RequestLog
+    from service.telemetry.metrics import Metrics
+    from service.telemetry.tracing import Tracing
+
+__all__ = ["CLIENT_GONE", "Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
+
+_log = logging.getLogger("service.request")
+
+_KEY: Final = "robomask.call"
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
+_PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+CLIENT_GONE: Final = 499
+"""The status in metrics and log of a request whose client has hung up; nginx's."""
+
+
+def call_of(request: HTTPConnection) -> Call:
+    """What is known of this request."""
+    return call_in(request.scope)
+
+
+def call_in(scope: Scope) -> Call:
+    """What is known of the request of this scope."""
+    call: Call = scope[_KEY]
+    return call
+
+
+class _RequestIds:
+    """Ids that no other process and no other request has: 64 random bits and a count."""
+
+    def __init__(self) -> None:
+        self._start = secrets.token_hex(8)
+        self._count = itertools.count(secrets.randbits(32))
+
+    def next(self) -> str:
+        """One more."""
+        return f"{self._start}{next(self._count):016x}"
+
+
+_ids = _RequestIds()
+
+
+def new_request_id() -> str:
+    """An id for a request that brought none."""
+    return _ids.next()
+
+
+def choose_request_id(brought: bytes) -> str:
+    """The id that a request brought if it is a sane one, or else a new one."""
+    return brought.decode("ascii") if _SANE_ID.fullmatch(brought) else new_request_id()
+
+
+class Envelope:
+    """Outermost ASGI middleware.
+
+    Args:
+        app: What it surrounds.
+        route: The route that `app` answers; None if it finds that out itself.
+        metrics: Where requests are counted.
+        log: Where requests are noted.
+        release: Called with a request's `Call` when its answer has been sent.
+        tracing: Where requests are traced, if they are.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        route: str | None = None,
+        metrics: Metrics,
+        log: RequestLog,
+        release: Callable[[Call], None],
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._app = app
+        self._route = route
+        self._metrics = metrics
+        self._log = log
+        self._release = release
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        call = self.open(scope["headers"], scope.get(ARRIVED))
+        scope[_KEY] = call
+        if scope["type"] != "http":
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._release(call)
+            return
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", call.request_id.encode())]
+            await _send_whole(send, message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_GONE
+        except asyncio.CancelledError:
+            if not call.abandoned:
+                raise
+            status = CLIENT_GONE
+        except Exception:
+            response = self.unforeseen(call)
+            if status:  # half of an answer has gone out: the broken connection has to tell
+                raise
+            await response(scope, receive, send_with_id)
+        finally:
+            found = getattr(scope.get("route"), "path", "other")
+            self.close(call, found if self._route is None else self._route, scope["method"], status)
+
+    def open(self, headers: Iterable[tuple[bytes, bytes]], arrived_s: float | None = None) -> Call:
+        """Begin with a request.
+
+        Args:
+            headers: Its headers, names in lower case; it has the client's id if that is a sane one.
+            arrived_s: When its head had come, in seconds of `time.perf_counter`, if that is not now.
+        """
+        brought = next((value for name, value in headers if name == b"x-request-id"), None)
+        request_id = new_request_id() if brought is None else choose_request_id(brought)
+        call = Call(request_id) if self._tracing is None else self._tracing.call(request_id, headers)
+        if arrived_s is not None:
+            call.arrived_s = arrived_s
+        return call
+
+    def unforeseen(self, call: Call) -> Response:
+        """Note the error that is being handled; the answer that tells of it."""
+        _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
+        error = RobomaskError(f"expected to answer, but the service failed; its log says why: {call.request_id}")
+        call.problem = error.code
+        return problem(error, call.request_id)
+
+    def close(self, call: Call, route: str, method: str, status: int) -> None:
+        """Be done with a request: give back what it holds, count it, note it."""
+        self._release(call)
+        method = method if method in METHODS else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        level = logging.DEBUG if route in _PROBES else logging.INFO
+        if self._log.enabled(level):
+            self._log.add(level, call, method, route, status)
+        if self._tracing is not None and route not in _PROBES:
+            self._tracing.record(
+                call,
+                f"{method} {route}",
+                status,
+                {"http.request.method": method, "http.route": route, "http.response.status_code": status},
+            )
+        call.slot = None  # a connection remembers its last request, which must not keep a model open
+
+
+async def _send_whole(send: Send, message: Message) -> None:
+    """Send a message; the end of a large answer is sent when the client has taken the rest."""
+    if len(message.get("body", b"")) > BUFFERED_BYTES and not message.get("more_body"):
+        await send({**message, "more_body": True})
+        message = {"type": "http.response.body"}
+    await send(message)

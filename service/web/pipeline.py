@@ -1,0 +1,106 @@
+"""A request's way from body to answer: decode, wait, infer, encode. Knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.errors import RobomaskError
+from service.scheduling.estimate import StageTime
+from service.versions.watch import Seen
+from service.web import answers, requests
+from service.web.answers import FORMS, Answer, Form, Result, choose, size_bound, write
+from service.web.requests import read_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.call import Call
+    from service.stages import Stages
+    from service.versions.slot import Slot
+    from service.web.query import Query
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """Segments the frames of requests.
+
+    Attributes:
+        stages: What it shares with other ways to the model.
+    """
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+        self._encode = {(form, quick): StageTime() for form in FORMS for quick in (True, False)}
+
+    async def segment(
+        self, slot: Slot, body: bytes, content_type: str | None, *, query: Query, forms: Sequence[Form], call: Call
+    ) -> tuple[Form, Answer]:
+        """Answer one request whose media type has been checked.
+
+        Raises:
+            BadRequest: The frames cannot be read, or no accepted form can hold their answer.
+            Unavailable: There is no room for them now.
+            Stale: The answer would be late, or a newer frame of the stream has come.
+            ModelFault: The model failed.
+        """
+        try:
+            return await self._segment(slot, body, content_type, query=query, forms=forms, call=call)
+        except BaseException as error:
+            self.stages.failed(slot, call, error)
+            raise
+
+    def check(self, slot: Slot, form: Form, call: Call) -> None:
+        """Say no to a request whose body has not been read yet, if it could not be answered as it should.
+
+        Under overload most requests are refused: what their refusal costs is lost to those that are answered.
+
+        Raises:
+            Unavailable: There is no room, or too long a wait for the model.
+            Stale: The answer would come too late.
+        """
+        try:
+            allow_s = self._encode[form, True].expect_s(time.perf_counter())
+            self.stages.scheduler.check(slot.engine, call.freshness, allow_s)
+        except RobomaskError as error:
+            self.stages.failed(slot, call, error)
+            raise
+
+    async def _segment(
+        self, slot: Slot, body: bytes, content_type: str | None, *, query: Query, forms: Sequence[Form], call: Call
+    ) -> tuple[Form, Answer]:
+        stages = self.stages
+        read = functools.partial(read_frames, body, content_type, query, stages.limits)
+        frames = await stages.read(call, read, here=requests.is_quick(body, content_type))
+        call.frames = len(frames)
+        form = choose(forms, frames, query)
+        stages.reserve(call, size_bound(form, frames, query))
+        quick = answers.is_quick(frames, query)
+        encode = self._encode[form, quick]
+        prediction = await stages.infer(
+            call,
+            slot,
+            frames[0].pixels[np.newaxis] if len(frames) == 1 else np.stack([frame.pixels for frame in frames]),
+            latents=query.latents,
+            allow_s=encode.expect_s(time.perf_counter()),
+        )
+        result = Result(
+            frames=frames,
+            prediction=prediction,
+            threshold=slot.manifest.threshold if query.threshold is None else query.threshold,
+            query=query,
+            model=slot.note,
+            stages_s=call.stages_s,
+            captured_s=call.freshness.captured_s,
+        )
+        answer = await stages.write(call, lambda: write(form, result), here=quick)
+        encode.add(call.stages_s["encode"], time.perf_counter())
+        stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
+        if stages.watchers:
+            pixels = [frame.pixels for frame in frames]
+            stages.watchers.answered(Seen(slot, pixels, prediction.probability, call.stream, time.perf_counter()))
+        return form, answer

@@ -1,0 +1,39 @@
+"""Which bodies are read on the event loop: only those that are sure to take less than waking a thread."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from service_kit import png
+
+from service.web.requests import is_quick
+
+SMALL = png(np.zeros((64, 64, 3), np.uint8))
+HEADER = struct.pack(">IIBBBBB", 5000, 5000, 8, 0, 0, 0, 0)
+
+
+def with_chunk(name: bytes, content: bytes) -> bytes:
+    """The small picture with another chunk behind its header."""
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return SMALL[:33] + chunk + SMALL[33:]
+
+
+def test_a_small_png_and_raw_pixels_are() -> None:
+    assert is_quick(SMALL, "image/png")
+    assert is_quick(bytes(64 * 64 * 3), "application/octet-stream")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        png(np.zeros((129, 64, 3), np.uint8)),
+        with_chunk(b"IHDR", HEADER),
+        with_chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(1_000_000))),
+        SMALL[:8] + b"\0\0\0\0gAMA" + SMALL[16:],
+        b"\xff\xd8\xff" + bytes(100),
+    ],
+    ids=["large", "two headers", "compressed text", "no header first", "jpeg"],
+)
+def test_what_may_be_large_inside_is_not(body: bytes) -> None:
+    assert not is_quick(body, "image/png")
