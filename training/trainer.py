@@ -88,12 +88,17 @@ def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
 
 
 def train(
-    config: TrainConfig, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] | None = None
+    config: TrainConfig,
+    *,
+    start: Segmenter | None = None,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] | None = None,
 ) -> Score | None:
     """Train, or go on with what `config.out` holds, and write the run folder.
 
     Args:
         config: The run.
+        start: The network as `config.model` describes it, if some of it has been trained already; changed in place.
         callbacks: Called after the run's own.
         loggers: Where losses and scores go beside the run's own history; by default where the configuration says.
 
@@ -110,7 +115,7 @@ def train(
     prepare(config.machine, config.seed)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)
-    segmenter, parent = start_of(config.model)
+    segmenter, parent = (start, None) if start is not None else start_of(config.model)
     if config.data.folds is not None:
         refuse_known(config.model, set(sides.val.scene.tolist()))
     data = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files]

@@ -100,10 +100,32 @@ def frozen_masks(config: AblateConfig, cell: Cell, segmenter: Segmenter, cached:
     return predict_latents(network, cached.latents[0][np.flatnonzero(~split.in_train)])
 
 
+def learn_head(config: AblateConfig, cell: Cell, segmenter: Segmenter, cached: Cached, split: Split) -> None:
+    """Train the head of a segmenter, in place, on the latents that its encoder gives before it is finetuned."""
+    network = train_head(
+        segmenter.head,
+        cached,
+        np.flatnonzero(split.in_train),
+        optim_of(config, cell.row).model_copy(update={"lr": config.rates.attention_conv}),
+        steps=config.budget.first_head_steps,
+        batch_size=config.budget.batch_size,
+        seed=cell.seed,
+        standardised=False,
+    )
+    segmenter.head = network
+
+
 def whole_masks(
-    config: AblateConfig, cell: Cell, model: ModelConfig, *, key: str, frames: FrameSet, split: Split
+    config: AblateConfig,
+    cell: Cell,
+    model: ModelConfig,
+    start: Segmenter | None,
+    *,
+    key: str,
+    frames: FrameSet,
+    split: Split,
 ) -> np.ndarray:
-    """Train a whole network as `robomask train` does; masks of the frames held out.
+    """Train a whole network as `robomask train` does, from `start` if it is given; masks of the frames held out.
 
     Its run folder, named for the cell's settings, lets an interrupted cell go on where it was; of a finished one the
     checkpoints are deleted.
@@ -121,7 +143,7 @@ def whole_masks(
         seed=cell.seed,
         machine=MachineConfig(devices=1),
     )
-    train(run)
+    train(run, start=start)
     segmenter = load_segmenter(out)
     masks: np.ndarray = predict(segmenter, frames.frames[~split.in_train]) > 0.5
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

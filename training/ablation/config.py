@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from training.ablation.rows import BY_NAME, ROWS
+from training.ablation.rows import BY_NAME, ROWS, Row
 from training.config import AugmentConfig, Config, OptimConfig
 from training.videogpt.resnet import LAYERS
 
@@ -28,14 +28,17 @@ class Budget(Config):
     """How long rows train."""
 
     head_steps: int = Field(800, gt=0, description="steps of a head on cached latents")
+    first_head_steps: int = Field(
+        400, ge=0, description="the same before a pretrained encoder is finetuned with it: Kumar et al. 2022"
+    )
     epochs: int = Field(20, gt=0, description="epochs of a network that trains as a whole")
     steps_per_epoch: int = Field(50, gt=0)
     batch_size: int = Field(16, gt=0)
 
-    def of(self, *, frozen: bool) -> dict[str, int]:
+    def of(self, row: Row) -> dict[str, int]:
         """What of it a row depends on: results of the others stay when the rest is changed."""
-        apart = {"epochs", "steps_per_epoch"} if frozen else {"head_steps"}
-        return self.model_dump(exclude=apart)
+        apart = {"epochs", "steps_per_epoch"} if row.frozen else {"head_steps"}
+        return self.model_dump(exclude=apart if row.head_first else apart | {"first_head_steps"})
 
 
 class AblateConfig(Config):

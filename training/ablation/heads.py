@@ -40,7 +40,15 @@ class Standardise(nn.Module):
 
 
 def train_head(
-    head: nn.Module, cached: Cached, rows: np.ndarray, optim: OptimConfig, *, steps: int, batch_size: int, seed: int
+    head: nn.Module,
+    cached: Cached,
+    rows: np.ndarray,
+    optim: OptimConfig,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    standardised: bool = True,
 ) -> nn.Module:
     """Train a head, with the encoder's latents as given.
 
@@ -52,11 +60,12 @@ def train_head(
         steps: Optimiser steps.
         batch_size: Frames a step, each in a copy drawn at random.
         seed: Of the draws.
+        standardised: Whether the head sees standardised latents, or latents as they are.
 
     Returns:
-        Standardisation and the moving average of the head's weights, in evaluation mode.
+        The moving average of the head's weights, in evaluation mode, behind the standardisation if there is one.
     """
-    scale = Standardise(cached.latents[0][rows])
+    scale = Standardise(cached.latents[0][rows]) if standardised else nn.Identity()
     average = copy.deepcopy(head)
     optimizer, schedule = make_optimizer([(head.train(), 1.0)], optim, steps)
     for step in range(steps):
@@ -71,7 +80,7 @@ def train_head(
         optimizer.step()
         schedule.step()
         follow(average, head, decay_at(step, optim.ema_decay))
-    return nn.Sequential(scale, average).eval()
+    return nn.Sequential(scale, average).eval() if standardised else average.eval()
 
 
 @torch.no_grad()

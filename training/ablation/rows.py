@@ -40,6 +40,15 @@ class Row(NamedTuple):
     calibrated: bool = False
 
     @property
+    def head_first(self) -> bool:
+        """Whether its head learns from the frozen encoder before both are finetuned.
+
+        A random head would drag pretrained latents along while it learns: Kumar et al. 2022, "Fine-Tuning can Distort
+        Pretrained Features and Underperform Out-of-Distribution". A head with skips sees more than latents.
+        """
+        return not self.frozen and not self.random and self.head == "attention-conv"
+
+    @property
     def pretrained(self) -> str | None:
         """What it needs weights of: "prior", "frame encoder" or nothing."""
         if self.encoder == "transformer":

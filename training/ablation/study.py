@@ -18,6 +18,7 @@ from tqdm import tqdm
 from training.ablation.cells import (
     Cell,
     frozen_masks,
+    learn_head,
     mean_masks,
     optim_of,
     read_result,
@@ -42,6 +43,7 @@ from training.videogpt.configuration import frame_encoder_shape
 
 if TYPE_CHECKING:
     from training.ablation.config import AblateConfig
+    from training.ablation.latents import Cached
     from training.ablation.rows import Row
     from training.data.frames import FrameSet
     from training.segmenter import Segmenter
@@ -156,24 +158,32 @@ def _cell(config: AblateConfig, parts: Parts, cell: Cell, frames: FrameSet) -> d
     if row.encoder is None:
         masks = mean_masks(frames, split)
     elif not row.frozen:
-        masks = whole_masks(config, cell, parts.model(row, 0), key=key, frames=frames, split=split)
+        model, start = parts.model(row, 0), None
+        if row.head_first and config.budget.first_head_steps:
+            start = parts.build(model, cell.seed)
+            learn_head(config, cell, start, _cached(config, cell, start, frames), split)
+        masks = whole_masks(config, cell, model, start, key=key, frames=frames, split=split)
     else:
         segmenter = parts.build(parts.model(row, cell.seed), cell.seed)
-        seen = noise_frames(frames, seed=0) if row.noise else frames
-        cached = cached_latents(
-            config.out / "latents",
-            segmenter.encoder,
-            seen,
-            copies=config.sampled_copies if row.latents == "sampled" else config.copies,
-            augmentation=config.augment,
-            key=digest(row.latents, cell.seed if row.latents == "sampled" else 0),
-        )
-        masks = frozen_masks(config, cell, segmenter, cached, split)
+        masks = frozen_masks(config, cell, segmenter, _cached(config, cell, segmenter, frames), split)
     write_result(folder, cell, key=key, held=held, masks=masks, frames=frames)
     result = read_result(folder, cell, key)
     if result is None:
         raise RuntimeError(f"{folder}: the result of {cell.name} is not there after it was written")
     return result
+
+
+def _cached(config: AblateConfig, cell: Cell, segmenter: Segmenter, frames: FrameSet) -> Cached:
+    """What the encoder of a row makes of all frames."""
+    row = cell.row
+    return cached_latents(
+        config.out / "latents",
+        segmenter.encoder,
+        noise_frames(frames, seed=0) if row.noise else frames,
+        copies=config.sampled_copies if row.latents == "sampled" else config.copies,
+        augmentation=config.augment,
+        key=digest(row.latents, cell.seed if row.latents == "sampled" else 0),
+    )
 
 
 def _key(config: AblateConfig, parts: Parts, cell: Cell, frames_sha256: str) -> str:
@@ -184,7 +194,7 @@ def _key(config: AblateConfig, parts: Parts, cell: Cell, frames_sha256: str) -> 
         [cell.fold, cell.seed, config.folds, config.fold_seed, frames_sha256, parts.weights(row)],
         [list(parts.layers), config.width, config.copies, config.sampled_copies],
         optim_of(config, row).model_dump(mode="json") if row.encoder else None,
-        [config.budget.of(frozen=row.frozen), config.augment.model_dump(mode="json"), augment.VERSION],
+        [config.budget.of(row), config.augment.model_dump(mode="json"), augment.VERSION],
     )
 
 

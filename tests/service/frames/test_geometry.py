@@ -122,6 +122,27 @@ def test_padding_is_grey_and_in_proportion() -> None:
     assert visible_cells(480, 240, "pad") == (slice(16, 48), slice(0, 64))
 
 
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(32, 32), (44, 44), (60, 20), (20, 60), (63, 16), (30, 300), (12, 16000)])
+def test_a_small_frame_is_interpolated_and_stays_where_it_is(size: tuple[int, int], fit: Fit) -> None:
+    """Ramps across a small frame are ramps across the cells that show it, at the same places."""
+    width, height = size
+    window = window_of(width, height, fit)
+    x, y = (np.arange(side) + 0.5 for side in size)
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[..., 0] = np.rint(20 + 200 * x / width)
+    frame[..., 1] = np.rint(20 + 200 * y / height)[:, None]
+    seen = shrink(picture_of(frame), fit)
+    rows, columns = visible_cells(width, height, fit)
+    centres_x = (np.arange(64) + 0.5) * window.width / 64 + window.left
+    centres_y = (np.arange(64) + 0.5) * window.height / 64 + window.top
+    step_x, step_y = 200 / width, 200 / height
+    inner_x, inner_y = slice(columns.start + 6, columns.stop - 6), slice(rows.start + 6, rows.stop - 6)
+    red, green = 20 + 200 * centres_x[inner_x] / width, 20 + 200 * centres_y[inner_y] / height
+    assert (np.abs(seen[inner_y, inner_x, 0] - red) <= 1 + step_x / 4).all()
+    assert (np.abs(seen[inner_y, inner_x, 1] - green[:, None]) <= 1 + step_y / 4).all()
+
+
 def test_an_image_at_half_its_size_is_seen_like_the_whole() -> None:
     coarse = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     pixels = np.asarray(Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC))

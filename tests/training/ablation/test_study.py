@@ -9,10 +9,10 @@ import torch
 from networks import tiny_prior
 from PIL import Image
 
-from training.ablation.cells import Cell, mean_masks, optim_of
-from training.ablation.config import AblateConfig
+from training.ablation.cells import Cell, learn_head, mean_masks, optim_of
+from training.ablation.config import AblateConfig, Budget
 from training.ablation.heads import Standardise
-from training.ablation.latents import cached_latents
+from training.ablation.latents import cached_latents, weights_digest
 from training.ablation.rows import BY_NAME, ROWS
 from training.ablation.study import Parts
 from training.ablation.table import summarise
@@ -82,6 +82,30 @@ def test_a_result_of_other_settings_is_computed_anew(tmp_path: Path, data: Path,
     first = json.loads(file.read_text())["key"]
     assert main([*wanted, "--rates.linear", "0.05"]) == 0
     assert json.loads(file.read_text())["key"] != first
+
+
+def test_a_finetuned_rows_head_learns_from_the_frozen_encoder_first(
+    tmp_path: Path, data: Path, pretrained: Path, toys: FrameSet
+) -> None:
+    config = AblateConfig(
+        out=tmp_path, data=data, pretrained=pretrained, copies=1, budget=Budget(first_head_steps=3, batch_size=4)
+    )
+    cell, split = Cell(BY_NAME["resnet-finetuned"], 0, 0), fold_split(toys, 2, 0, 0)
+    parts = Parts(config)
+    fresh, taught = (parts.build(parts.model(cell.row, 0), 0) for _ in range(2))
+    cached = cached_latents(tmp_path, taught.encoder, toys, copies=1, augmentation=AugmentConfig(), key="")
+    learn_head(config, cell, taught, cached, split)
+    assert weights_digest(taught.encoder) == weights_digest(fresh.encoder)
+    assert weights_digest(taught.head) != weights_digest(fresh.head)
+    assert taught.head.state_dict().keys() == fresh.head.state_dict().keys()
+    wanted = arguments(tmp_path / "study", data, pretrained, "resnet-finetuned")
+    assert main([*wanted, "--budget.first-head-steps", "2"]) == 0
+    assert json.loads((tmp_path / "study" / "table.json").read_text())["rows"][0]["cells"] == 2
+
+
+def test_the_budget_of_the_head_that_learns_first_touches_finetuned_rows_alone() -> None:
+    short, long = Budget(first_head_steps=1), Budget(first_head_steps=2)
+    assert [row.name for row in ROWS if short.of(row) != long.of(row)] == ["resnet-finetuned"]
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.encoder is not None], ids=lambda row: row.name)
