@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,20 +18,11 @@ if TYPE_CHECKING:
     from service.files.journal import Entry
     from service.files.sources import Content
 
-__all__ = ["ANNOTATIONS", "coco_of", "mask_name", "overlay", "pixels_of", "write_coco", "write_png"]
+__all__ = ["ANNOTATIONS", "coco_of", "overlay", "pixels_of", "write_coco", "write_png"]
 
 ANNOTATIONS: Final = "annotations.coco.json"
 _GREEN: Final = (60, 220, 90)
 _OPACITY: Final = 0.55
-
-
-def mask_name(name: str) -> str:
-    """Name of a frame's mask: its own, and .png unless it has that already.
-
-    >>> mask_name("a/b.png"), mask_name("a/b.jpg")
-    ('a/b.png', 'a/b.jpg.png')
-    """
-    return name if PurePosixPath(name).suffix == ".png" else f"{name}.png"
 
 
 def pixels_of(frame: Content) -> NDArray[np.uint8]:

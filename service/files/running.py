@@ -10,7 +10,8 @@ import numpy as np
 
 from service.files.errors import FrameFailed
 from service.files.journal import Entry, Journal
-from service.files.results import mask_name, overlay, pixels_of, write_png
+from service.files.names import mask_name
+from service.files.results import overlay, pixels_of, write_png
 from service.files.sources import frames_of
 from service.frames.masks import describe
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.files.errors import FilesError, FrameFailed
-from service.files.results import mask_name
+from service.files.names import mask_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

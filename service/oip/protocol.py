@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.errors import ModelUnknown, quoted
+from service.oip.numbers import read_version
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from service.telemetry.metrics import Metrics
     from service.versions.models import Models, Slot
 
-__all__ = ["OpenInference", "read_version"]
-
-_DIGITS = 10
+__all__ = ["OpenInference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +47,3 @@ class OpenInference:
             ModelUnknown: It is not in service.
         """
         return self.models.slot(name, read_version(version or None), stream)
-
-
-def read_version(value: object) -> int | None:
-    """A version, which the protocol writes as text.
-
-    >>> read_version("12"), read_version(None)
-    (12, None)
-
-    Raises:
-        ModelUnknown: No version is written like this.
-    """
-    if value is None:
-        return None
-    text = str(value) if type(value) is str or type(value) is int else ""
-    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text) >= 1):
-        raise ModelUnknown(
-            f"expected a version as a whole number from 1, got {quoted(str(value))}; see /v2 and /models"
-        )
-    return int(text)

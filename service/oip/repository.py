@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from service.errors import ParameterInvalid, quoted
-from service.oip.protocol import read_version
+from service.oip.numbers import read_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,23 +14,18 @@ import heapq
 import math
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.errors import Busy
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from service.scheduling.estimate import RunTime
     from service.scheduling.freshness import Freshness
-    from service.scheduling.scheduler import Done, Model
+    from service.scheduling.jobs import Job
 
-__all__ = ["QUICK_S", "Backlog", "Job", "Taken", "run_size"]
+__all__ = ["QUICK_S", "Backlog", "Taken", "run_size"]
 
 QUICK_S: Final = 0.001
 """A run that is quicker than this costs about as much as handing it to another thread and its result back."""
@@ -38,35 +33,6 @@ _TURN_S: Final = 0.002
 """Work that a worker takes at one time, if frames are that quick."""
 _EXACT_JOBS: Final = 64
 """Up to here the wait is found by playing through who takes what; beyond, by dividing the work by the workers."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """Frames of one request that run together, and the future that waits for them.
-
-    Attributes:
-        model: What runs them.
-        frames: uint8 [N,64,64,3].
-        latents: Whether latents are wanted.
-        future: Who waits.
-        run_time: What the model is known to take.
-        freshness: How long they are worth an answer.
-        due_s: When the model has to be done with them, `time.perf_counter`.
-        submitted_s: When they came.
-        place_s: Where they stand in the queue: the one with the least is next.
-        cost_s: What running them was expected to take when they came.
-    """
-
-    model: Model
-    frames: NDArray[np.uint8]
-    latents: bool
-    future: asyncio.Future[Done]
-    run_time: RunTime
-    freshness: Freshness
-    due_s: float
-    submitted_s: float
-    place_s: float = 0.0
-    cost_s: float = field(default=0.0, init=False)
 
 
 class Taken(NamedTuple):

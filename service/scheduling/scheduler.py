@@ -13,15 +13,16 @@ import math
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from service.engine import Prediction
 from service.errors import ModelFault
-from service.scheduling.backlog import QUICK_S, Backlog, Job, run_size
+from service.scheduling.backlog import QUICK_S, Backlog, run_size
 from service.scheduling.estimate import RunTime
 from service.scheduling.freshness import Freshness
+from service.scheduling.jobs import Done, Job
 from service.scheduling.streams import Streams, superseded
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Done", "Model", "Outcome", "Scheduler"]
+    from service.scheduling.jobs import Model
+
+__all__ = ["Outcome", "Scheduler"]
 
 _SLOW_S: Final = 0.004
 """From here on a run gains more from several threads than they cost."""
@@ -37,32 +40,6 @@ _QUICKER_AT_MOST: Final = 8
 """How many times as quick a frame may be on all cores."""
 _ALONE_FROM: Final = 20
 """After so many frames in a row that found nothing at work and nothing waiting they come one at a time."""
-
-
-class Model(Protocol):
-    """What can be scheduled; any number of threads may run it at once."""
-
-    @property
-    def max_batch(self) -> int:
-        """Most frames in one run."""
-
-    @property
-    def max_quick(self) -> int:
-        """Most frames in one run if they are so quick that handing them over costs as much as running them."""
-
-    def alone(self) -> Model | None:
-        """The same model, quicker for one frame at a time and slower for many, if there is one."""
-
-    def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
-        """Frames [N,64,64,3] -> what the model says of them."""
-
-
-class Done(NamedTuple):
-    """A job's prediction and when it ran, in seconds of `time.perf_counter`."""
-
-    prediction: Prediction
-    started_s: float
-    ended_s: float
 
 
 class Outcome(NamedTuple):
