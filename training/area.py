@@ -1,7 +1,8 @@
 """Pictures averaged over areas, as the service averages what it is sent.
 
 Pillow's BOX filter counts a pixel in whole or not at all, by its centre: from 100x100 to 64x64 that is off by 8 grey
-levels (rms). Here a pixel that lies on an edge between two cells counts for both, each with its part.
+levels (rms). Here a pixel that lies on an edge between two cells counts for both, each with its part. What the service
+does besides, interpolate frames smaller than 64x64, is left out: labels would have to be interpolated as well.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ __all__ = ["area_average"]
 def area_average(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     """Divide a picture [H,W] or [H,W,C] evenly into cells and average each: float32 [height,width] or with C."""
     lines = np.tensordot(_shares(picture.shape[0], height), picture.astype(np.float32), axes=1)
-    return np.moveaxis(np.tensordot(_shares(picture.shape[1], width), lines, axes=(1, 1)), 0, 1)
+    cells = np.tensordot(_shares(picture.shape[1], width), lines, axes=(1, 1))
+    return np.ascontiguousarray(np.moveaxis(cells, 0, 1))
 
 
 def _shares(pixels: int, cells: int) -> np.ndarray:

@@ -91,7 +91,7 @@ def _done_before(config: AblateConfig, parts: Parts, frames: FrameSet) -> list[d
             continue
         if not all((folder / f"{cell.name}.json").is_file() for cell in cells):
             continue
-        found = [read_result(folder, cell, _key(config, parts, cell, sha256)) for cell in cells]
+        found = [read_result(folder, cell, key_of(config, parts, cell, sha256)) for cell in cells]
         results += [one for one in found if one is not None] if None not in found else []
     return results
 
@@ -150,7 +150,7 @@ def _cell(config: AblateConfig, parts: Parts, cell: Cell, frames: FrameSet) -> d
     row = cell.row
     split = fold_split(frames, config.folds, cell.fold, config.fold_seed)
     held = (~split.in_train).nonzero()[0]
-    key = _key(config, parts, cell, frames.sha256())
+    key = key_of(config, parts, cell, frames.sha256())
     folder = config.out / "results"
     found = read_result(folder, cell, key)
     if found is not None:
@@ -186,7 +186,7 @@ def _cached(config: AblateConfig, cell: Cell, segmenter: Segmenter, frames: Fram
     )
 
 
-def _key(config: AblateConfig, parts: Parts, cell: Cell, frames_sha256: str) -> str:
+def key_of(config: AblateConfig, parts: Parts, cell: Cell, frames_sha256: str) -> str:
     """A fingerprint of all that a cell's result depends on."""
     row = cell.row
     return digest(
@@ -195,6 +195,7 @@ def _key(config: AblateConfig, parts: Parts, cell: Cell, frames_sha256: str) -> 
         [list(parts.layers), config.width, config.copies, config.sampled_copies],
         optim_of(config, row).model_dump(mode="json") if row.encoder else None,
         [config.budget.of(row), config.augment.model_dump(mode="json"), augment.VERSION],
+        *([config.rates.attention_conv] if row.head_first else []),
     )
 
 

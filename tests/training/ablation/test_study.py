@@ -10,11 +10,11 @@ from networks import tiny_prior
 from PIL import Image
 
 from training.ablation.cells import Cell, learn_head, mean_masks, optim_of
-from training.ablation.config import AblateConfig, Budget
+from training.ablation.config import AblateConfig, Budget, Rates
 from training.ablation.heads import Standardise
 from training.ablation.latents import cached_latents, weights_digest
 from training.ablation.rows import BY_NAME, ROWS
-from training.ablation.study import Parts
+from training.ablation.study import Parts, key_of
 from training.ablation.table import summarise
 from training.commands.ablate import main
 from training.config import AugmentConfig
@@ -101,6 +101,15 @@ def test_a_finetuned_rows_head_learns_from_the_frozen_encoder_first(
     wanted = arguments(tmp_path / "study", data, pretrained, "resnet-finetuned")
     assert main([*wanted, "--budget.first-head-steps", "2"]) == 0
     assert json.loads((tmp_path / "study" / "table.json").read_text())["rows"][0]["cells"] == 2
+
+
+def test_a_finetuned_result_depends_on_how_its_head_learnt_first(data: Path, pretrained: Path) -> None:
+    def key(row: str, **rates: float) -> str:
+        config = AblateConfig(out=Path("o"), data=data, pretrained=pretrained, rates=Rates(**rates))
+        return key_of(config, Parts(config), Cell(BY_NAME[row], 0, 0), "frames")
+
+    assert key("resnet-finetuned") != key("resnet-finetuned", attention_conv=0.5)
+    assert key("unet") == key("unet", attention_conv=0.5)
 
 
 def test_the_budget_of_the_head_that_learns_first_touches_finetuned_rows_alone() -> None:
