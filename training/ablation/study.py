@@ -74,6 +74,8 @@ def ablate(config: AblateConfig) -> list[dict[str, Any]]:
                     results.append(_cell(config, parts, Cell(row, fold, seed), frames))
                     bar.update()
     results += _done_before(config, parts, frames)
+    order = list(BY_NAME)
+    results.sort(key=lambda result: order.index(result["row"]))
     costs = _costs(config, parts)
     table = summarise(results, costs, frames.split == "val")
     write_table(config.out, table, config)
