@@ -115,6 +115,8 @@ def train(
     prepare(config.machine, config.seed)
     revision = code_revision()  # of the code that is loaded now, whatever happens to the checkout meanwhile
     sides = read_sides(config.data, config.seed)
+    if start is not None and config.model.init is not None:
+        raise ValueError("expected a network to start from or model.init, got both")
     segmenter, parent = (start, None) if start is not None else start_of(config.model)
     if config.data.folds is not None:
         refuse_known(config.model, set(sides.val.scene.tolist()))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MAGIC", "read_npy"]
+__all__ = ["MAGIC", "read_npy", "shape_of"]
 
 MAGIC: Final = b"\x93NUMPY"
 _LONGEST_HEADER: Final = 1024
@@ -47,6 +47,14 @@ def read_npy(body: bytes, admit: Callable[[int, int, int], None]) -> NDArray[np.
     array: NDArray[np.uint8] = np.frombuffer(body, np.uint8, offset=start)
     array = array.reshape(shape, order="F" if fortran else "C")
     return array if len(shape) == 4 else array[np.newaxis]
+
+
+def shape_of(body: bytes) -> tuple[int, ...]:
+    """The shape that a `.npy` file's header promises; empty if it cannot be read."""
+    try:
+        return _header(body)[2]
+    except BodyMalformed:
+        return ()
 
 
 def _header(body: bytes) -> tuple[str, bool, tuple[int, ...], int]:

@@ -15,7 +15,7 @@ from service.errors import BodyMalformed, BodyMissing, MediaTypeUnsupported, Par
 from service.frames.decode import Picture, decode, format_of
 from service.frames.geometry import Fit, shrink
 from service.frames.limits import Limits, PixelMeter
-from service.frames.npy import MAGIC, read_npy
+from service.frames.npy import MAGIC, read_npy, shape_of
 from service.web.multipart import Part, read_multipart
 
 if TYPE_CHECKING:
@@ -123,8 +123,12 @@ def is_quick(body: bytes, content_type: str | None) -> bool:
     """Whether reading these frames takes less than waking another thread to do it: a few pixels, raw or in a PNG."""
     if len(body) > _QUICK_BYTES:
         return False
-    if _media_type(content_type) in {NPY, RAW}:
+    media_type = _media_type(content_type)
+    if media_type == RAW:
         return True
+    if media_type == NPY:  # many frames of few pixels take long to average; those of the model's own size are not
+        shape = shape_of(body)
+        return len(shape) == 3 or shape[:1] == (1,) or shape[1:3] == (FRAME_SIZE, FRAME_SIZE)
     if format_of(body) != "PNG" or body[12:16] != b"IHDR" or body.count(b"IHDR") > 1:
         return False  # a second header would be believed
     if any(chunk in body for chunk in _COMPRESSED_CHUNKS):

@@ -19,7 +19,7 @@ def mean_by_hand(values: np.ndarray, start: float, stop: float, count: int) -> n
     return np.stack(parts)
 
 
-@pytest.mark.parametrize("size", [(44, 44), (63, 64), (100, 100), (130, 70), (320, 180), (200, 313), (1, 1), (3, 500)])
+@pytest.mark.parametrize("size", [(64, 65), (66, 64), (100, 100), (130, 70), (320, 180), (200, 313), (639, 64)])
 def test_a_frame_is_averaged_as_worked_out_by_hand(size: tuple[int, int]) -> None:
     width, height = size
     pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -27,11 +27,10 @@ def test_a_frame_is_averaged_as_worked_out_by_hand(size: tuple[int, int]) -> Non
     expected = mean_by_hand(lines.swapaxes(0, 1), 0, width, 64).swapaxes(0, 1)
     seen = area_average(Image.fromarray(pixels), (0, 0, width, height), 0)
     assert seen.dtype == np.uint8
-    fine = 0.51 if max(size) < 640 and size != (3, 500) else 1.5
-    assert np.abs(seen - expected).max() < fine
+    assert np.abs(seen - expected).max() < 0.51
 
 
-@pytest.mark.parametrize("size", [(1280, 720), (640, 480), (1000, 7), (1999, 1501)])
+@pytest.mark.parametrize("size", [(1280, 720), (640, 480), (1000, 70), (1999, 1501)])
 def test_a_large_frame_is_averaged_in_blocks_first_and_nearly_the_same(size: tuple[int, int]) -> None:
     width, height = size
     pixels = np.random.default_rng(width).integers(100, 156, (height, width, 3), dtype=np.uint8)

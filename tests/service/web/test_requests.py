@@ -1,5 +1,6 @@
 """Which bodies are read on the event loop: only those that are sure to take less than waking a thread."""
 
+import io
 import struct
 import zlib
 
@@ -17,6 +18,21 @@ def with_chunk(name: bytes, content: bytes) -> bytes:
     """The small picture with another chunk behind its header."""
     chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
     return SMALL[:33] + chunk + SMALL[33:]
+
+
+def npy(*shape: int) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape, np.uint8))
+    return file.getvalue()
+
+
+def test_of_arrays_one_frame_is_and_frames_of_the_models_own_size_are() -> None:
+    assert is_quick(npy(120, 130, 3), "application/x-npy")
+    assert is_quick(npy(1, 120, 130, 3), "application/x-npy")
+    assert is_quick(npy(4, 64, 64, 3), "application/x-npy")
+    assert not is_quick(npy(64, 15, 15, 3), "application/x-npy")  # each would have to be brought to 64x64
+    assert not is_quick(npy(64, 1, 1, 3), "application/x-npy")
+    assert not is_quick(b"\x93NUMPY and no header", "application/x-npy")
 
 
 def test_a_small_png_and_raw_pixels_are() -> None:
