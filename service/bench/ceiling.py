@@ -74,7 +74,8 @@ class CeilingProcess:
         return Ceiling(**self._read())
 
     def close(self) -> None:
-        """End it."""
+        """End it, whatever it is measuring."""
+        self._process.kill()
         self._process.communicate()
 
     def __enter__(self) -> Self:

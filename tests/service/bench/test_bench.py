@@ -55,7 +55,7 @@ def test_told_to_stop_it_stops_the_service_that_it_started(repository: Path) -> 
     command = [sys.executable, "-m", "robomask", "bench", "--serve", "--bundle", str(repository / "tiny" / "1")]
     process = subprocess.Popen([*command, "--seconds", "60"], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert any("closed loop" in line for line in process.stderr)  # the service has answered by then
+    assert any("round 1" in line for line in process.stderr)  # the service has answered by then
     family = tree_of(process.pid)
     process.terminate()
     assert process.wait(timeout=60) == 143
