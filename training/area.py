@@ -1,19 +1,28 @@
 """Pictures averaged over areas, as the service averages what it is sent.
 
 Pillow's BOX filter counts a pixel in whole or not at all, by its centre: from 100x100 to 64x64 that is off by 8 grey
-levels (rms). Here a pixel that lies on an edge between two cells counts for both, each with its part. What the service
-does besides, interpolate frames smaller than 64x64, is left out: labels would have to be interpolated as well.
+levels (rms). Here a pixel that lies on an edge between two cells counts for both, each with its part.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from PIL import Image
 
 __all__ = ["area_average"]
 
 
 def area_average(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Divide a picture [H,W] or [H,W,C] evenly into cells and average each: float32 [height,width] or with C."""
+    """Divide a picture uint8 [H,W] or [H,W,3] evenly into cells and average each: float32 [height,width] or with 3.
+
+    Along a side that has fewer pixels than cells, pixels are interpolated first.
+    """
+    finer_y, finer_x = math.ceil(height / picture.shape[0]), math.ceil(width / picture.shape[1])
+    if (finer_y, finer_x) != (1, 1):
+        size = picture.shape[1] * finer_x, picture.shape[0] * finer_y
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
     lines = np.tensordot(_shares(picture.shape[0], height), picture.astype(np.float32), axes=1)
     cells = np.tensordot(_shares(picture.shape[1], width), lines, axes=(1, 1))
     return np.ascontiguousarray(np.moveaxis(cells, 0, 1))

@@ -8,7 +8,7 @@ from service.frames.average import area_average as served_average
 from training.area import area_average
 
 
-@pytest.mark.parametrize("size", [(64, 65), (100, 100), (128, 96), (320, 180), (640, 480)])
+@pytest.mark.parametrize("size", [(64, 65), (44, 32), (20, 400), (100, 100), (128, 96), (320, 180), (640, 480)])
 def test_a_picture_is_averaged_like_in_the_service(size: tuple[int, int]) -> None:
     width, height = size
     picture = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)

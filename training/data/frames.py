@@ -86,12 +86,12 @@ def concatenate(sets: list[FrameSet]) -> FrameSet:
 
 
 def to_model_size(frame: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Area-average a frame uint8 [H,W,3] and its mask uint8 [H,W] in {0,1} to 64x64.
+    """Area-average a frame uint8 [H,W,3] and its mask uint8 [H,W] in {0,1} to 64x64; smaller ones are interpolated.
 
     A pixel of the small mask is robot where at least half of its area is.
     """
     if frame.shape[:2] == (SIZE, SIZE):
         return frame, mask
     small = np.rint(area_average(frame, SIZE, SIZE)).astype(np.uint8)
-    share = area_average(mask, SIZE, SIZE).round(5)  # sums of parts may end just below the half that they make
-    return small, (share >= 0.5).astype(np.uint8)
+    share = area_average(mask * np.uint8(255), SIZE, SIZE) / 255
+    return small, (share.round(5) >= 0.5).astype(np.uint8)  # sums of parts may end just below the half that they make
