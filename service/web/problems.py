@@ -95,7 +95,9 @@ def problem(error: errors.RobomaskError, request_id: str) -> Response:
 def framework_problem(status: int, method: str, path: str, allow: str | None, request_id: str) -> Response:
     """The answer to a request that met no route, in the same shape as all others."""
     code, title, sentence = _FRAMEWORK.get(status, _OTHER)
-    detail = sentence.format(path=errors.quoted(path), method=errors.quoted(method), allow=allow)
+    detail = sentence.format(
+        path=errors.quoted(path), method=errors.quoted(method), allow=(allow or "").replace(", ", " or ")
+    )
     body = Problem(
         type=f"{_PREFIX}{code}", title=title, status=status, detail=detail, error=detail, request_id=request_id
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations of its endpoints
+from starlette.routing import Match
 
 from service.connection.messages import Reply, content_length, first_values
 from service.errors import ModelUnknown, NotReady, RobomaskError
@@ -214,8 +215,14 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
     async def on_no_route(request: Request, error: HTTPException) -> Response:
         call = call_of(request)
         call.problem = "no-route"
-        allow = (error.headers or {}).get("Allow")
+        allow = ", ".join(_methods(app, request.scope)) if error.status_code == 405 else None
         return framework_problem(error.status_code, request.method, request.url.path, allow, call.request_id)
+
+
+def _methods(app: FastAPI, scope: Scope) -> list[str]:
+    """All methods that a path has; the framework names those of its first route alone."""
+    asked = [(method, {**scope, "method": method}) for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")]
+    return [method for method, one in asked if any(route.matches(one)[0] is Match.FULL for route in app.routes)]
 
 
 def notes(call: Call) -> list[tuple[bytes, bytes]]:

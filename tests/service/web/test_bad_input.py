@@ -404,4 +404,6 @@ def test_errors_on_every_route_have_one_shape(service: Running, assert_problem: 
     for path in [*paths, "/", "/docs", "/openapi.json"]:
         response = service.client.request("DELETE", path)
         assert_problem(response, 405, "method-not-allowed", path)
+        answered = set(response.headers["Allow"].split(", "))
+        assert "POST" in answered or answered == {"GET", "HEAD"}
     assert repository.is_dir()
