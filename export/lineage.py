@@ -54,11 +54,13 @@ def train_command(run: Run, config: dict[str, Any]) -> str:
             continue
         if isinstance(value, dict):
             for inner in changed[name]:
-                words += [f"--{name}.{inner}".replace("_", "-"), _word(value[inner])]
+                words += _words(f"{name}.{inner}".replace("_", "-"), value[inner])
         else:
-            words += [f"--{name}".replace("_", "-"), _word(value)]
+            words += _words(name.replace("_", "-"), value)
     return shlex.join(words)
 
 
-def _word(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, list) else str(value)
+def _words(option: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", json.dumps(value) if isinstance(value, list) else str(value)]

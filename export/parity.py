@@ -39,14 +39,15 @@ def compare(graph: ServingGraph, model: bytes, frames: np.ndarray) -> Parity:
     Args:
         graph: The trained network with its collapsed encoder, its weights as the file holds them.
         model: The content of the ONNX file.
-        frames: uint8 [N, 64, 64, 3], N >= 1; repeated to fill the largest batch.
+        frames: uint8 [N, 64, 64, 3], N >= 1; all of them are compared, repeated to fill the largest batch.
     """
     session = open_session(model)
     published = ServingGraph(published_form(graph.segmenter)).eval()
     graph = graph.eval()
     worst = Parity(0.0, 0.0, 0.0)
-    for size in BATCHES:
-        batch = np.resize(frames, (size, *frames.shape[1:]))
+    largest = max(BATCHES)
+    rest = [frames[start : start + largest] for start in range(largest, len(frames), largest)]
+    for batch in [*(np.resize(frames, (size, *frames.shape[1:])) for size in BATCHES), *rest]:
         with torch.inference_mode():
             reference, collapsed = published(torch.from_numpy(batch)), graph(torch.from_numpy(batch))
         probability, latents = session.run(["probability", "latents"], {"frames": batch})

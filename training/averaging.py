@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.callbacks import WeightAveraging
 
 if TYPE_CHECKING:
+    from lightning import LightningModule, Trainer
     from torch import Tensor
 
 
@@ -32,3 +33,7 @@ class RunningAverage(WeightAveraging):
             return kept * mean + (1 - kept) * value
 
         super().__init__(avg_fn=averaged)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the network, which a run that had no step left to do would end without."""
+        self.on_train_end(trainer, pl_module)

@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 BEGUN = "begun.json"
 
 
-def hold_to(folder: Path, settings: Mapping[str, Any]) -> None:
+def hold_to(folder: Path, settings: Mapping[str, Any], *, begun: bool) -> None:
     """Write down what a run begins with or, where it has begun, compare.
 
     Args:
         folder: The run's.
         settings: What decides what it learns and is measured on; nested as in the configuration.
+        begun: Whether it has learned anything yet; if not, it may still begin with others.
 
     Raises:
         RunError: It was begun with others; names those that differ.
     """
     told = dict(_flat(json.loads(json.dumps(settings))))
     file = folder / BEGUN
-    if not file.is_file():
+    if not (begun and file.is_file()):
         temporary = folder / f".{BEGUN}"
         temporary.write_text(json.dumps(told, indent=1) + "\n")
         temporary.replace(file)

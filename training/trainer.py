@@ -35,7 +35,7 @@ from training.machine import prepare, settled, trainer_arguments
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
-from training.run import HISTORY, code_revision, write_run
+from training.run import HISTORY, RunError, code_revision, write_run
 from training.scores import Score, score
 from training.start import MANIFEST, refuse_known, start_of
 
@@ -123,9 +123,9 @@ def train(
     data = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files]
     pretrained = _pretrained_record(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
-    hold_to(config.out, _what_counts(config, data, parent, pretrained))
+    last = config.out / "checkpoints" / "last.ckpt"
+    hold_to(config.out, _what_counts(config, data, sides, parent, pretrained), begun=last.is_file())
     module = Finetune(segmenter.train(), config.optim, config.steps)
-    checkpoints = config.out / "checkpoints"
     loggers = make_loggers(config.out, config.log) if loggers is None else loggers
     for logger in loggers:
         logger.log_hyperparams(config.model_dump(mode="json"))
@@ -137,7 +137,7 @@ def train(
         log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
             RunningAverage(config.optim.ema_decay),
-            ModelCheckpoint(checkpoints, filename="last", save_top_k=1, enable_version_counter=False),
+            ModelCheckpoint(last.parent, filename=last.stem, save_top_k=1, enable_version_counter=False),
             ProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
             *callbacks,
@@ -146,13 +146,17 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    last = checkpoints / "last.ckpt"
     trainer.fit(
         module,
         datamodule=LabelledFrames(sides, config, EVALUATION_BATCH),
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True,
     )
+    if trainer.current_epoch > config.epochs:
+        raise RunError(
+            f"{config.out}: expected at least the {trainer.current_epoch} epochs that this run has done, got "
+            f"{config.epochs}: set --epochs {trainer.current_epoch} to end it there"
+        )
     if not trainer.is_global_zero:
         return None
     origin = {"data": data, "parent": parent, "pretrained": pretrained, "code_revision": revision}
@@ -160,7 +164,11 @@ def train(
 
 
 def _what_counts(
-    config: TrainConfig, data: list[dict[str, str]], parent: dict[str, Any] | None, pretrained: dict[str, str] | None
+    config: TrainConfig,
+    data: list[dict[str, str]],
+    sides: Sides,
+    parent: dict[str, Any] | None,
+    pretrained: dict[str, str] | None,
 ) -> dict[str, Any]:
     """What a run cannot change while it is under way; files by their content, wherever they lie.
 
@@ -178,7 +186,12 @@ def _what_counts(
         },
     )
     start = {"init": (parent or {}).get("sha256"), "pretrained": (pretrained or {}).get("sha256")}
-    return {**settings, "data_sha256": [one["sha256"] for one in data], "start": start}
+    return {
+        **settings,
+        "data_sha256": [one["sha256"] for one in data],
+        "sides_sha256": {"train": [side.sha256() for side in sides.train], "val": sides.val.sha256()},
+        "start": start,
+    }
 
 
 def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:

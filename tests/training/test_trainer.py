@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -15,7 +16,7 @@ from training.config import AugmentConfig, DataConfig, ModelConfig, OptimConfig,
 from training.data.frames import FrameSet
 from training.finetune import Finetune
 from training.history import read_history
-from training.run import HISTORY, RunError, load_segmenter, read_run
+from training.run import HISTORY, WEIGHTS, RunError, load_segmenter, read_run
 from training.segmenter import build_segmenter
 from training.start import start_of
 from training.trainer import predict, train
@@ -40,6 +41,13 @@ def config(folder: Path, toys: FrameSet, out: str, **changes: object) -> TrainCo
         **changes,
     }
     return TrainConfig.model_validate(settings)
+
+
+class _PowerCut(Callback):
+    """Before the first step."""
+
+    def on_train_start(self, *_: object) -> None:
+        raise RuntimeError("power cut")
 
 
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(
@@ -82,9 +90,40 @@ def test_a_folder_goes_on_with_the_split_and_frames_it_was_begun_with_or_not_at_
         train(other)
     longer = config(tmp_path, toys, "run", data=folds, epochs=2)
     assert train(longer) is not None
+    with pytest.raises(RunError, match="at least the 2 epochs"):
+        train(begun)
     np.savez(tmp_path / "toys.npz", frames=toys.frames, masks=1 - toys.masks, scene=toys.scene)
     with pytest.raises(RunError, match="data_sha256"):
         train(longer)
+
+
+def test_frames_do_not_change_sides_while_a_run_is_under_way(tmp_path: Path, toys: FrameSet) -> None:
+    file = tmp_path / "marked.npz"
+    marked = DataConfig(train=(file,))
+    held = np.isin(toys.scene, ["toy4", "toy5"])
+    for epochs, val in enumerate((held, ~held), start=1):
+        marks = np.where(val, "val", "train")
+        np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene, split=marks)
+        run = config(tmp_path, toys, "run", data=marked, epochs=epochs)
+        if epochs == 1:
+            train(run)
+    with pytest.raises(RunError, match="sides_sha256"):
+        train(run)
+
+
+def test_a_finished_run_ends_with_the_same_weights_again(tmp_path: Path, toys: FrameSet) -> None:
+    run = config(tmp_path, toys, "run", epochs=2)
+    result = train(run)
+    weights = (run.out / WEIGHTS).read_bytes()
+    assert train(run) == result
+    assert (run.out / WEIGHTS).read_bytes() == weights
+
+
+def test_a_run_that_could_not_start_may_start_with_other_settings(tmp_path: Path, toys: FrameSet) -> None:
+    shares = DataConfig(train=(tmp_path / "toys.npz",), split="all", shares=(1.0,))
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config(tmp_path, toys, "run"), callbacks=[_PowerCut()])
+    assert train(config(tmp_path, toys, "run", data=shares)) is None
 
 
 def test_folds_do_not_start_from_weights_that_know_what_is_held_out(

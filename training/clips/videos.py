@@ -1,7 +1,7 @@
 """Clips from folders of videos, decoded by FFmpeg through PyAV.
 
 A video's packets are listed once, without decoding, to learn how many frames it has; a stretch is read by going to the
-last key frame before it. Each video is a scene.
+last key frame before it. Each video is a scene, named by its place in the folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class VideoClips:
         self.files = tuple(files)
         self._times = [presentation_times(file) for file in self.files]
         self.tracks = [
-            Track(shard, len(times), file.stem, "")
+            Track(shard, len(times), _scene_of(path, file), "")
             for shard, (file, times) in enumerate(zip(self.files, self._times, strict=True))
         ]
 
@@ -55,6 +55,10 @@ class VideoClips:
         raise DatasetError(
             f"{file}: expected {n_frames} frames from frame {start} on, found {len(frames)}: is the file whole?"
         )
+
+
+def _scene_of(path: Path, file: Path) -> str:
+    return file.stem if file == path else file.relative_to(path).with_suffix("").as_posix()
 
 
 def presentation_times(file: Path) -> list[int]:

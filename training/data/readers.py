@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ANNOTATION_FILES = ("_annotations.coco.json", "annotations.json")
 ROBOT = "robot"
 _ARRAYS = ("frames", "masks", "scene", "split", "quality")
+_NUMBER = re.compile(r"[\s.]*\(?[0-9]+\)?$")
 ROBOFLOW = re.compile(r"_(png|jpe?g|webp|bmp)\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
 
 
@@ -83,6 +84,9 @@ def read_npz(path: Path) -> FrameSet:
         raise DatasetError(
             f"{path}: expected mask values 0 and 1, found up to {masks.max()}: divide 0/255 masks by 255"
         )
+    for told, found in (("scene", scene), ("split", split), ("quality", quality)):
+        if found is not None and found.shape != frames.shape[:1]:
+            raise DatasetError(f"{path}: expected {told} str [{len(frames)}], found {list(found.shape)}")
     scenes = _names(path, frames) if scene is None else scene
     splits = np.full(len(frames), "") if split is None else split
     qualities = np.full(len(frames), "") if quality is None else quality
@@ -115,18 +119,21 @@ def _names(path: Path, frames: np.ndarray) -> np.ndarray:
 def read_coco(annotations: Path) -> FrameSet:
     """Read COCO annotations (polygons or run lengths) and the images beside them.
 
-    The mask is the union of all instances of the category `robot` or, where there is none of that name, of all
-    categories. An image's `scene` and `quality` fields are used where there are any; else `scene_of` its file name.
+    The mask is the union of all instances of the category `robot`, in whatever case, or of the only one that has any.
+    An image's `scene` and `quality` fields are used where there are any; else `scene_of` its file name.
 
     Raises:
-        DatasetError: Not COCO, an image that is missing, or a segmentation that is none.
+        DatasetError: Not COCO, several categories none of which is `robot`, an image that is missing, or a segmentation
+            that is none.
     """
     try:
         with redirect_stdout(io.StringIO()):  # pycocotools prints its timings
             coco = COCO(str(annotations))
         images = [coco.imgs[key] for key in sorted(coco.imgs)]
-        wanted = set(coco.getCatIds(catNms=[ROBOT])) or set(coco.getCatIds())
+        wanted = _robot_categories(coco, annotations)
         names = [str(image["file_name"]) for image in images]
+    except DatasetError:
+        raise
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
     frames, masks, scenes, qualities = [], [], [], []
@@ -135,18 +142,38 @@ def read_coco(annotations: Path) -> FrameSet:
         if not file.is_file():
             raise DatasetError(f"{annotations}: expected the image {name!r} beside it, found none")
         try:
-            frame = np.asarray(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
+            frame = _rgb(ImageOps.exif_transpose(Image.open(file)))
         except (OSError, SyntaxError, ValueError) as error:  # Pillow's, of damaged files
             raise DatasetError(f"{file}: expected a picture that is whole, found {error}") from error
         mask = np.zeros(frame.shape[:2], np.uint8)
         for annotation in coco.imgToAnns[image["id"]]:
             if annotation.get("category_id", next(iter(wanted), None)) in wanted or not wanted:
                 mask |= _mask_of(coco, annotation, name, mask.shape)
+        frame, mask = to_model_size(frame, mask)  # now: pictures as they are may be more than memory holds
         frames.append(frame)
         masks.append(mask)
         scenes.append(str(image.get("scene") or scene_of(name)))
         qualities.append(str(image.get("quality", "")))
     return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), np.array(qualities), annotations)
+
+
+def _robot_categories(coco: COCO, annotations: Path) -> set[int]:
+    names = {category["id"]: str(category.get("name", "")) for category in coco.dataset.get("categories", [])}
+    wanted = {key for key, name in names.items() if name.lower() == ROBOT}
+    used = {annotation["category_id"] for annotation in coco.anns.values() if "category_id" in annotation}
+    if not wanted and len(used) > 1:
+        raise DatasetError(
+            f"{annotations}: expected one category, or one that is named {ROBOT!r}, found instances of "
+            f"{sorted(names.get(key, str(key)) for key in used)}: rename the robot's, or delete the others"
+        )
+    return wanted or used
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """A picture as uint8 [H,W,3]; of 16-bit grey the high byte, as in the service."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def _mask_of(coco: COCO, annotation: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -180,6 +207,8 @@ def scene_of(name: str) -> str:
 
     >>> scene_of("scene03_012.png"), scene_of("kitchen-left-7.jpg"), scene_of("alone.png"), scene_of("walk/0001.png")
     ('scene03', 'kitchen-left', 'alone', 'walk')
+    >>> scene_of("frame0001.png"), scene_of("walk/frame12.png"), scene_of("left.0001.png"), scene_of("a (3).png")
+    ('frame', 'walk/frame', 'left', 'a')
     >>> scene_of("scene03_012_png.rf.0a1b2c.jpg"), scene_of("day1/left_3.png")
     ('scene03', 'day1/left')
     """
@@ -187,9 +216,8 @@ def scene_of(name: str) -> str:
     stem = ROBOFLOW.sub("", path.stem)
     cut = max(stem.rfind("_"), stem.rfind("-"))
     folder = "" if path.parent == PurePosixPath() else f"{path.parent}"
-    if cut > 0:
-        return f"{folder}/{stem[:cut]}" if folder else stem[:cut]
-    return folder if folder and stem.isdigit() else (f"{folder}/{stem}" if folder else stem)
+    name = stem[:cut] if cut > 0 else _NUMBER.sub("", stem)
+    return "/".join(part for part in (folder, name) if part) or stem
 
 
 def _frame_set(

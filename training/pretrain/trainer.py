@@ -135,8 +135,9 @@ def _run(
     """Fit, then write the folder; `clips` says what clips the model takes."""
     parts = open_parts(config.data, clips.sequence_length, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
-    hold_to(config.out, _what_counts(config, parts))
     checkpoints = config.out / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    hold_to(config.out, _what_counts(config, parts), begun=last.is_file())
     trainer = lightning.Trainer(
         **trainer_arguments(config.machine),
         max_epochs=config.epochs,
@@ -163,7 +164,6 @@ def _run(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    last = checkpoints / "last.ckpt"
     data = ClipData(parts, ClipShape(clips.sequence_length, clips.resolution), config)
     trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     if not trainer.is_global_zero:

@@ -111,6 +111,7 @@ def test_a_missing_image_is_named(tmp_path: Path, toys: FrameSet) -> None:
         ({"frames": np.zeros((2, 64, 64, 3), np.uint8), "masks": np.full((2, 64, 64), 255, np.uint8)}, "divide"),
         ({"frames": np.zeros((2, 128, 128, 3), np.uint8), "masks": np.full((2, 128, 128), 255, np.uint8)}, "divide"),
         ({"frames": np.zeros((2, 8, 8, 3), np.uint8)}, "'masks'"),
+        ({"frames": np.zeros((2, 8, 8, 3), np.uint8), "masks": np.zeros((2, 8, 8), np.uint8), "scene": "a"}, "scene"),
         ({"frames": np.zeros((0, 8, 8, 3), np.uint8), "masks": np.zeros((0, 8, 8), np.uint8)}, "at least one"),
     ],
 )
@@ -149,15 +150,19 @@ def test_a_path_that_holds_nothing_says_what_was_expected(tmp_path: Path) -> Non
 
 def test_scenes_come_from_file_names() -> None:
     assert [scene_of(s) for s in ("scene03_012", "kitchen-left-7", "alone")] == ["scene03", "kitchen-left", "alone"]
+    assert {scene_of(f"frame{number:04}.png") for number in range(20)} == {"frame"}
+    assert scene_of("0001.png") == "0001"
 
 
-def annotated(folder: Path, toys: FrameSet, annotations: list[dict[str, object]], **image: object) -> Path:
+def annotated(
+    folder: Path, toys: FrameSet, annotations: list[dict[str, object]], *, robot: str = "robot", **image: object
+) -> Path:
     """One picture, two categories, and these annotations."""
     folder.mkdir()
     Image.fromarray(toys.frames[0]).save(folder / "s_1.png")
     content = {
         "images": [{"id": 1, "file_name": "s_1.png", "width": 64, "height": 64, **image}],
-        "categories": [{"id": 1, "name": "robot"}, {"id": 2, "name": "toy"}],
+        "categories": [{"id": 1, "name": robot}, {"id": 2, "name": "toy"}],
         "annotations": [{"id": i, "image_id": 1, "iscrowd": 0, **one} for i, one in enumerate(annotations)],
     }
     (folder / "annotations.json").write_text(json.dumps(content))
@@ -175,6 +180,23 @@ def test_of_several_categories_the_robot_alone_is_the_mask(tmp_path: Path, toys:
     mask = read_frames(annotated(tmp_path / "set", toys, [arm, finger, toy])).masks[0]
     assert mask[2, 2] == mask[10, 24] == 1
     assert mask[44, 44] == 0
+
+
+def test_a_robot_of_another_name_is_taken_where_nothing_else_is_labelled(tmp_path: Path, toys: FrameSet) -> None:
+    arm, toy = ({"category_id": c, "segmentation": square(*at)} for c, at in ((1, (0, 0)), (2, (40, 40))))
+    for number, name in enumerate(("Robot", "robot-arm")):
+        file = annotated(tmp_path / f"alone{number}", toys, [arm], robot=name)
+        assert read_frames(file).masks[0].sum() > 0
+    assert read_frames(annotated(tmp_path / "both", toys, [arm, toy], robot="Robot")).masks[0, 44, 44] == 0
+    with pytest.raises(DatasetError, match=r"\['robot-arm', 'toy'\]"):
+        read_frames(annotated(tmp_path / "which", toys, [arm, toy], robot="robot-arm"))
+
+
+def test_of_16_bit_grey_the_high_byte_counts(tmp_path: Path, toys: FrameSet) -> None:
+    folder = annotated(tmp_path / "set", toys, [{"category_id": 1, "segmentation": square(0, 0)}])
+    ramp = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    Image.fromarray(ramp).save(folder / "s_1.png")
+    assert (read_frames(folder).frames[0] == (ramp >> 8)[..., None]).all()
 
 
 @pytest.mark.parametrize(
