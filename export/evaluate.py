@@ -132,7 +132,7 @@ def service_masks(
                 answer.raise_for_status()
             except httpx.HTTPStatusError as error:
                 raise EvaluationError(f"{address}: expected a mask, got {error.response.text}") from error
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise EvaluationError(f"{address}: expected an answer, got {error!r}: does the service run?") from error
             made_by = answer.headers.get("X-Model-Sha256")
             if sha256 not in {None, made_by}:

@@ -6,6 +6,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from export.ancestry import Ancestry
+from export.ancestry import of_bundle as ancestry_of
 from export.evaluate import EvaluationError, bundle_masks, service_masks
 from service.client.admin import ModelAdmin, serving_in
 from service.client.errors import ClientError
@@ -24,12 +26,14 @@ class Predecessor(NamedTuple):
         precision: Which of its models answers.
         masks: Its answers: frames uint8 [N,64,64,3] -> masks bool [N,64,64].
         lineage: What it was made of, where that is known.
+        ancestry: What it had started from.
     """
 
     identity: Ancestor
     precision: Precision
     masks: Masks
     lineage: Lineage | None
+    ancestry: Ancestry = Ancestry()
 
 
 def find_predecessor(place: str, name: str) -> Predecessor | None:
@@ -82,7 +86,11 @@ def of_bundle(bundle: Bundle) -> Predecessor:
     manifest = bundle.manifest
     identity = Ancestor(kind="bundle", name=manifest.name, version=manifest.version, sha256=bundle.sha256)
     return Predecessor(
-        identity, manifest.default_precision, lambda frames: bundle_masks(bundle.folder, frames), manifest.lineage
+        identity,
+        manifest.default_precision,
+        lambda frames: bundle_masks(bundle.folder, frames),
+        manifest.lineage,
+        ancestry_of(bundle.folder, manifest.lineage),
     )
 
 

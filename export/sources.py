@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from export.ancestry import of_run
 from export.card import card, with_comparison, with_precisions
 from export.golden_frames import golden_frames
 from export.graph import round_weights_to_half
 from export.lineage import lineage_of
 from export.to_onnx import ExportError
-from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle, read_manifest
+from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle
 from training.data.readers import DatasetError, read_frames
 from training.from_onnx import segmenter_from_onnx
-from training.run import RECORD, load_segmenter, read_run
+from training.run import load_segmenter, read_run
 from training.trainer import read_sides
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ THRESHOLD = 0.5
 HEADS: Final = ("attention-conv", "attention-skips")
 """What a bundle's network may end in."""
 
-_GENERATIONS: Final = 32
 CALIBRATION_FRAMES = 64
 """As many as change nothing any more; each takes a third of a second."""
 
@@ -126,7 +125,7 @@ def _from_run(folder: Path, credit: str) -> Source:
         training_frames=lambda: _training_frames(run),
         held_out=lambda: held_out_frames(run),
         data_sets=lambda: _data_sets(run),
-        ancestors=_ancestors(run),
+        ancestors=of_run(run).lineages,
     )
 
 
@@ -170,6 +169,11 @@ def held_out_frames(run: Run) -> FrameSet:
             "--gate-data"
         )
     frames = read_sides(run.config.data, run.config.seed).val
+    if sorted(set(frames.scene.tolist())) != run.record["split"]["val"]:
+        raise DatasetError(
+            f"{run.folder}: expected its data sets to be split as they were, found other scenes held out: the marks "
+            "have changed, and it may have learned from these; name frames with --gate-data"
+        )
     if not len(frames):
         raise ExportError(f"{run.folder}: expected scenes held out, the run has learned from all: name --gate-data")
     return frames
@@ -182,36 +186,6 @@ def _nothing_held_out() -> FrameSet:
 def _data_sets(run: Run) -> dict[Path, FrameSet]:
     """The run's data sets that still are where they were."""
     return {path: read_frames(path) for path in run.config.data.files if path.exists()}
-
-
-def _ancestors(run: Run) -> tuple[Lineage, ...]:
-    """What the run started from, what that had started from, and so on, as far as they still are where they were.
-
-    Of a bundle that had started from another, that one is looked for beside it.
-    """
-    found: list[Lineage] = []
-    start = run.config.model.init
-    while start is not None and len(found) < _GENERATIONS:
-        if (start / MANIFEST).is_file():
-            found.append(read_manifest((start / MANIFEST).read_bytes(), str(start)).lineage)
-            start = _bundle_beside(start, found[-1])
-        elif (start / RECORD).is_file():
-            parent = read_run(start)
-            found.append(lineage_of(parent))
-            start = parent.config.model.init
-        else:
-            break
-    return tuple(found)
-
-
-def _bundle_beside(folder: Path, lineage: Lineage) -> Path | None:
-    """The version of the same model that a bundle says it started from."""
-    if lineage.parent is None:
-        return None
-    for manifest in folder.parent.glob(f"*/{MANIFEST}"):
-        if hashlib.sha256(manifest.read_bytes()).hexdigest() == lineage.parent.sha256:
-            return manifest.parent
-    return None
 
 
 def _training_frames(run: Run) -> list[FrameSet]:

@@ -91,14 +91,15 @@ def common_ground(gate: Gate, source: Source) -> Ground:
         frames, name = held_out_of(gate.data), gate.data_path.name
     else:
         frames, name = source.held_out(), ", ".join(path.name for path in sets) + " held out"
-    learned = [learned_by(lineage, sets) for lineage in (gate.predecessor.lineage, source.lineage, *source.ancestors)]
-    fresh = unseen(frames, learned)
+    before = gate.predecessor
+    theirs = [learned_by(lineage, sets) for lineage in (before.lineage, *before.ancestry.lineages)]
+    fresh = unseen(frames, [*theirs, *(learned_by(lineage, sets) for lineage in (source.lineage, *source.ancestors))])
     if not len(fresh):
         raise ExportError(
             f"expected frames that neither model has learned from, all {len(frames)} of {name} are of scenes that one "
             "of them has: name others with --gate-data"
         )
-    return Ground(fresh, name, len(frames) - len(fresh), learned[0].known)
+    return Ground(fresh, name, len(frames) - len(fresh), before.ancestry.whole and all(one.known for one in theirs))
 
 
 def require_no_worse(

@@ -18,6 +18,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from training.config import TrainConfig
@@ -69,7 +70,7 @@ def read_run(folder: Path) -> Run:
     try:
         content = json.loads(record.read_text())
         config = TrainConfig.model_validate(content.pop("config"))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{record}: expected the record of `robomask train`, found {error}") from error
     return Run(folder, config, content)
 
@@ -96,7 +97,7 @@ def load_segmenter(folder: Path, model: ModelConfig | None = None) -> Segmenter:
         raise RunError(f"{folder}: the record describes no network: {error}") from error
     try:
         segmenter.load_state_dict(load_file(file))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise RunError(f"{file}: the weights do not fit the network: {error}") from error
     return segmenter.eval()
 

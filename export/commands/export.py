@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     except WorseModel as error:
         print(f"robomask export: {error}", file=sys.stderr)
         return WORSE
-    except (ValueError, ExportError, BundleInvalid) as error:  # of data, runs, services and packages
+    except (ValueError, OSError, ExportError, BundleInvalid) as error:  # of data, runs, services and packages
         print(f"robomask export: {error}", file=sys.stderr)
         return 1
     print(f"{bundle.folder}: published, sha256 {bundle.sha256}")

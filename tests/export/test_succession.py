@@ -10,16 +10,18 @@ import pytest
 from safetensors.torch import load_file, save_file
 from service_kit import serving
 
+from export import ancestry
 from export.commands.export import main
 from export.evaluate import EvaluationError, evaluate, service_masks
 from export.learned import digests, learned_by, unseen
 from export.predecessor import find_predecessor
-from export.sources import read_source
+from export.sources import held_out_frames, read_source
 from export.succession import Gate, common_ground, compare_masks, sentence
 from export.to_onnx import ExportError
-from service.contract import Ancestor, open_bundle
+from service.contract import Ancestor, Lineage, open_bundle
 from training.data.frames import FrameSet
-from training.data.readers import read_frames
+from training.data.readers import DatasetError, read_frames
+from training.run import read_run
 
 SOME = Ancestor(kind="bundle", name="toy", version=4, sha256="0" * 64)
 
@@ -99,10 +101,10 @@ def test_frames_that_a_model_has_learned_from_are_left_out_and_counted(
 def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
     toy_run: Path, toy_bundle: Path, tmp_path: Path
 ) -> None:
-    def started_from(start: Path, folder: Path) -> Path:
+    def started_from(start: Path, folder: Path, how: str = "init") -> Path:
         run = shutil.copytree(toy_run, folder)
         record = json.loads((run / "run.json").read_text())
-        record["config"]["model"]["init"] = str(start)
+        record["config"]["model"][how] = str(start)
         (run / "run.json").write_text(json.dumps(record))
         return run
 
@@ -114,9 +116,37 @@ def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
     run = started_from(started_from(second, tmp_path / "run"), tmp_path / "next")
     source, _ = read_source(run, "")
     assert [bool(lineage.parent) for lineage in source.ancestors] == [False, True, False]
+    assert len(ancestry.of_bundle(second, Lineage.model_validate(manifest["lineage"])).lineages) == 1
+    encoder = started_from(second, tmp_path / "encoder", "pretrained")
+    assert len(read_source(encoder, "")[0].ancestors) == 2
     shutil.rmtree(first)
     source, _ = read_source(run, "")
     assert len(source.ancestors) == 2
+    assert not ancestry.of_bundle(second, Lineage.model_validate(manifest["lineage"])).whole
+
+
+def test_what_the_model_in_service_had_started_from_is_known_to_it(
+    models: Path, nowhere: Path, toys: FrameSet, tmp_path: Path
+) -> None:
+    """It has learned from two scenes itself, and from others by what it started from."""
+    source, _ = read_source(nowhere, "")
+    before = find_predecessor(str(models), "robot-arm")
+    assert before is not None
+    assert before.lineage is not None
+    heir = before._replace(lineage=None, ancestry=ancestry.Ancestry((before.lineage,)))
+    gate = Gate(heir, data=toys, data_path=tmp_path / "toys.npz")
+    ground = common_ground(gate, source)
+    assert set(ground.frames.scene.tolist()) == {"toy4", "toy5"}
+    assert not ground.other_data_known
+
+
+def test_scenes_that_have_changed_sides_are_nothing_to_compare_on(toy_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    record["split"]["val"] = ["toy0", "toy1"]
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match="other scenes held out"):
+        held_out_frames(read_run(run))
 
 
 def test_a_service_is_held_against_as_a_bundle_is(models: Path, toys: FrameSet) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from training.data.readers import read_frames
+from training.data.readers import DatasetError, read_frames
 from training.scores import per_image_iou
 
 if TYPE_CHECKING:
@@ -97,7 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="a labelled data set")
     parser.add_argument("--sides", type=int, nargs="+", default=[4, 2], help="pixels of a patch along each edge")
     options = parser.parse_args(argv)
-    masks = read_frames(options.data).masks
+    try:
+        masks = read_frames(options.data).masks
+    except DatasetError as error:
+        print(f"ceiling: {error}", file=sys.stderr)
+        return 1
     print("| grid | patches all or nothing | one number for each patch |\n|---|---|---|")
     for side in options.sides:
         blocks, numbers = ceiling(masks, side)

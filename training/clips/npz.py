@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import struct
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,11 @@ class NpzClips:
     def read(self, track: int, start: int, n_frames: int) -> np.ndarray:
         """Frames of a track, RGB uint8 [T, H, W, 3]."""
         first = self._first_rows[track] + start
-        return self._open[self.tracks[track].shard][first : first + n_frames]
+        shard = self.tracks[track].shard
+        try:
+            return self._open[shard][first : first + n_frames]
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DatasetError(f"{self.files[shard]}: expected a file that is whole, found {error}") from error
 
 
 def _tracks(file: Path, shard: int) -> list[tuple[int, Track]]:

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     quieten_lightning()
     try:
         table = ablate(config)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"robomask ablate: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other

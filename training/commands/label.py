@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
             print(f"{config.out}: {n} frames and {ANNOTATIONS}, to be corrected; `robomask train` reads the folder")
         if config.evaluate is not None:
             _evaluate(config, scenes, proposals)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         print(f"robomask label: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

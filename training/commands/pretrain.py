@@ -15,10 +15,8 @@ from pydantic_settings import CliApp
 
 from training.commands.flags import repeat_flags
 from training.commands.train import quieten_lightning
-from training.data.readers import DatasetError
 from training.pretrain.config import PriorRunConfig, VQVAERunConfig
 from training.pretrain.trainer import pretrain_prior, pretrain_vqvae
-from training.pretrain.weights import WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +51,7 @@ def main(argv: list[str]) -> int:
     say(config.model_dump_json(indent=2), flush=True)
     try:
         metrics = kind.run(config)
-    except (DatasetError, WeightsError, ValueError) as error:
+    except (ValueError, OSError) as error:
         print(f"robomask pretrain {name}: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other

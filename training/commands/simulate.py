@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
             print(f"{config.out}: {config.clips} clips of {config.frames} frames in {len(outcome.shards)} shards")
         if config.compare is not None:
             hold_against(config)
-    except (SimulationError, ValueError) as error:
+    except (SimulationError, ValueError, OSError) as error:
         print(f"robomask simulate: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

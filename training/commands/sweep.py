@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     print(config.model_dump_json(indent=2), flush=True)
     try:
         best = sweep(config)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"robomask sweep: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other

@@ -15,8 +15,6 @@ from pydantic_settings import CliApp
 
 from training.commands.flags import repeat_flags
 from training.config import TrainConfig
-from training.data.readers import DatasetError
-from training.run import RunError
 from training.trainer import train
 
 
@@ -28,7 +26,7 @@ def main(argv: list[str]) -> int:
     say(config.model_dump_json(indent=2), flush=True)
     try:
         result = train(config)
-    except (DatasetError, RunError, ValueError) as error:
+    except (ValueError, OSError) as error:
         print(f"robomask train: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other

@@ -29,6 +29,8 @@ def open_parts(config: ClipDataConfig, n_frames: int, seed: int) -> list[Part]:
         DatasetError: One of them cannot be read, or has no clips of `n_frames`, or a scene stands on both sides.
     """
     sources = [open_clips(path) for path in config.clips]
+    if config.shares and len(config.shares) != len(sources):
+        raise DatasetError(f"expected {len(config.shares)} data sets of clips, as many as shares, got {len(sources)}")
     shares = config.shares or (1.0,) * len(sources)
     parts = [
         Part(source, put_on_sides(source, n_frames, val_fraction=config.val_fraction, seed=seed), share)
