@@ -62,6 +62,14 @@ def retrain(
     record = journal.record
     if record.outcome in DONE:
         return record
+    if config.url is not None and config.rollout != "watch" and not token:
+        raise RetrainError(
+            f"expected ROBOMASK_ADMIN_TOKEN, the service's own, to have {config.url} change its model, found none: set "
+            "it, or leave that to the service with --rollout watch"
+        )
+    for data in (config.gate_data, config.calibration):
+        if data is not None:
+            read_frames(data)  # what cannot be read is better known before hours of training than after
     train_step(config, journal)
     bundle = publish_step(config, journal)
     if bundle is not None and config.url is not None:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from export.succession import TOLERANCE
+from service.client.admin import gate_of
 from service.contract import Precision
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+BOUNDS = ("frames", "min_iou", "max_latency_ratio", "max_error_rate")
+"""What a service can be told of when a trial is decided; it reads the numbers itself."""
 
 HowTo = Literal["shadow", "canary", "activate", "watch"]
 
@@ -68,6 +72,9 @@ class RetrainConfig(TrainConfig):
             raise ValueError("expected scenes held out to compare on, or gate_data; got data.split all")
         if self.promote_if and self.rollout not in {"shadow", "canary"}:
             raise ValueError(f"expected promote_if with shadow or canary, got rollout {self.rollout}")
+        unknown = gate_of(self.promote_if or "").keys() - BOUNDS
+        if unknown:
+            raise ValueError(f"expected promote_if of {', '.join(BOUNDS)}, got {', '.join(sorted(unknown))}")
         return self
 
     def training(self) -> TrainConfig:

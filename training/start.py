@@ -121,19 +121,25 @@ def refuse_known(model: ModelConfig, held_out: set[str]) -> None:
                     "which does not say: start folds from a pretrained encoder, or from a run on other data "
                     f"(--model.{name})"
                 )
-        known = held_out & set(read_run(start.init).record["split"]["train"]) if start.init else set()
-        if known:
-            raise ValueError(
-                f"{start.init}: expected weights that have learned from none of the scenes held out, found "
-                f"{len(known)} of them in its training, such as {min(known)}: start from a run on other data"
-            )
+    for run, known in known_scenes(model, held_out).items():
+        raise ValueError(
+            f"{run}: expected weights that have learned from none of the scenes held out, found "
+            f"{len(known)} of them in its training, such as {min(known)}: start from a run on other data"
+        )
+
+
+def known_scenes(model: ModelConfig, held_out: set[str]) -> dict[Path, set[str]]:
+    """From which of the scenes held out each run has learned that a run starts from; bundles do not say."""
+    runs = [start.init for start in _generations(model) if start.init and (start.init / RECORD).is_file()]
+    found = {run: held_out & set(read_run(run).record["split"]["train"]) for run in runs}
+    return {run: known for run, known in found.items() if known}
 
 
 def _generations(model: ModelConfig) -> Iterator[ModelConfig]:
     """What a run starts with, what the run that it starts from had started with, and so on."""
     seen: set[Path] = set()
     yield model
-    while model.init is not None and model.init not in seen:
+    while model.init is not None and model.init not in seen and (model.init / RECORD).is_file():
         seen.add(model.init)
         model = read_run(model.init).config.model
         yield model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import lightning
@@ -37,7 +38,7 @@ from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
 from training.run import HISTORY, RunError, code_revision, write_run
 from training.scores import Score, score
-from training.start import MANIFEST, refuse_known, start_of
+from training.start import MANIFEST, known_scenes, refuse_known, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
     from training.config import DataConfig, ModelConfig, TrainConfig
     from training.segmenter import Segmenter
+
+_log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 32
 
@@ -118,8 +121,15 @@ def train(
     if start is not None and config.model.init is not None:
         raise ValueError("expected a network to start from or model.init, got both")
     segmenter, parent = (start, None) if start is not None else start_of(config.model)
+    held_out = set(sides.val.scene.tolist())
     if config.data.folds is not None:
-        refuse_known(config.model, set(sides.val.scene.tolist()))
+        refuse_known(config.model, held_out)
+    known = known_scenes(config.model, held_out)
+    for run, scenes in known.items():
+        _log.warning(
+            "%s has learned from %d of the %d scenes held out: the score will not be one of scenes never seen",
+            *(run, len(scenes), len(held_out)),
+        )
     data = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files]
     pretrained = _pretrained_record(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
@@ -159,7 +169,14 @@ def train(
         )
     if not trainer.is_global_zero:
         return None
-    origin = {"data": data, "parent": parent, "pretrained": pretrained, "code_revision": revision}
+    known_before = sorted(set[str]().union(*known.values()))
+    origin = {
+        "data": data,
+        "parent": parent,
+        "pretrained": pretrained,
+        "code_revision": revision,
+        "known_scenes": known_before,
+    }
     return _finish(config, module.segmenter, sides, origin)
 
 

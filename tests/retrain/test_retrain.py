@@ -12,7 +12,10 @@ import pytest
 from service_kit import Running, png, serving
 
 from retrain.commands.retrain import main
+from retrain.config import BOUNDS, RetrainConfig
 from service.contract import open_bundle, versions
+from service.versions.trial import Gate
+from training.config import DataConfig
 from training.data.frames import FrameSet
 from training.run import read_run
 
@@ -99,6 +102,9 @@ def test_a_published_version_is_not_published_twice_and_a_later_attempt_goes_on(
         url = ("--url", str(running.client.base_url), "--every-s", "0.05")
         capsys.readouterr()
         assert main(arguments(out, models, toy_file, *url, "--rollout", "activate")) == 1
+        assert "expected ROBOMASK_ADMIN_TOKEN" in capsys.readouterr().err
+        monkeypatch.setenv("ROBOMASK_ADMIN_TOKEN", "another")
+        assert main(arguments(out, models, toy_file, *url, "--rollout", "activate")) == 1
         assert "expected the admin token" in capsys.readouterr().err
         monkeypatch.setenv("ROBOMASK_ADMIN_TOKEN", TOKEN)
         assert main(arguments(out, models, toy_file, *url, "--timeout-s", "0.01", "--promote-if", "frames=3")) == 5
@@ -144,3 +150,33 @@ def test_a_service_of_another_repository_is_refused_before_anything_is_trained(
         assert main(arguments(tmp_path / "run", tmp_path / "elsewhere", toy_file, *url)) == 1
     assert "name with --models the repository that it serves" in capsys.readouterr().err
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--gate-data", "nowhere.npz"), "nowhere.npz"),
+        (("--calibration", "nowhere.npz"), "nowhere.npz"),
+    ],
+)
+def test_what_only_later_steps_need_is_looked_at_before_anything_is_trained(
+    toy_file: Path,
+    tmp_path: Path,
+    more: tuple[str, ...],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    out = arguments(tmp_path / "run", models, toy_file, *more)
+    assert main(out) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_bound_that_no_service_knows_is_named_at_once(tmp_path: Path) -> None:
+    assert set(BOUNDS) == set(Gate.model_fields)
+    with pytest.raises(ValueError, match="got frame"):
+        RetrainConfig(
+            out=tmp_path, data=DataConfig(train=(tmp_path / "toys.npz",), split="seeded"), promote_if="frame=500"
+        )

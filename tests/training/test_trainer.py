@@ -127,7 +127,7 @@ def test_a_run_that_could_not_start_may_start_with_other_settings(tmp_path: Path
 
 
 def test_folds_do_not_start_from_weights_that_know_what_is_held_out(
-    tmp_path: Path, toys: FrameSet, toy_bundle: Path
+    tmp_path: Path, toys: FrameSet, toy_bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folds = DataConfig(train=(tmp_path / "toys.npz",), folds=3, fold=0)
     train(config(tmp_path, toys, "first", epochs=1, data=folds.model_copy(update={"fold": 1})))
@@ -144,6 +144,10 @@ def test_folds_do_not_start_from_weights_that_know_what_is_held_out(
         with pytest.raises(ValueError, match=words):
             train(config(tmp_path, toys, "second", epochs=1, data=folds, model=told))
     assert not (tmp_path / "second").exists()
+    again = DataConfig(train=(tmp_path / "toys.npz",), split="seeded", val_fraction=0.5)
+    train(config(tmp_path, toys, "third", epochs=1, data=again, model=begun))
+    assert "scenes held out: the score will not be" in caplog.text
+    assert read_run(tmp_path / "third").record["known_scenes"]
 
 
 def test_the_average_of_a_short_run_is_of_its_end() -> None:
