@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Ancestry", "of_bundle", "of_run"]
 
-_GENERATIONS = 32
-
 
 class Ancestry(NamedTuple):
     """The models that a model came from.
@@ -33,42 +31,46 @@ class Ancestry(NamedTuple):
 
 
 def of_run(run: Run) -> Ancestry:
-    """What a run started from: the weights of a run or bundle, or the encoder of a bundle."""
-    found, whole = _generations(run.config.model.init)
-    encoder = run.config.model.pretrained
-    if encoder is not None and (encoder / MANIFEST).is_file():  # others were pretrained on clips without masks
-        more, more_whole = _generations(encoder)
-        found, whole = [*found, *more], whole and more_whole
-    return Ancestry(tuple(found), whole)
+    """What a run started from, and all that had started from."""
+    return _all_of(_starts(run))
 
 
 def of_bundle(folder: Path, lineage: Lineage) -> Ancestry:
-    """What a bundle says it started from, which is looked for beside it."""
-    if lineage.parent is None:
-        return Ancestry()
+    """What a bundle says it started from, which is looked for beside it, and all that had started from."""
     beside = _bundle_beside(folder, lineage)
     if beside is None:
-        return Ancestry(whole=False)
-    found, whole = _generations(beside)
-    return Ancestry(tuple(found), whole)
+        return Ancestry(whole=lineage.parent is None)
+    return _all_of([beside])
 
 
-def _generations(start: Path | None) -> tuple[list[Lineage], bool]:
-    found: list[Lineage] = []
-    while start is not None and len(found) < _GENERATIONS:
-        if (start / MANIFEST).is_file():
-            lineage = read_manifest((start / MANIFEST).read_bytes(), str(start)).lineage
-            found.append(lineage)
-            start = _bundle_beside(start, lineage)
-            if start is None:
-                return found, lineage.parent is None
-        elif (start / RECORD).is_file():
-            parent = read_run(start)
-            before = of_run(parent)
-            return [*found, lineage_of(parent), *before.lineages], before.whole
+def _all_of(waiting: list[Path]) -> Ancestry:
+    """Models, given by their folders, and their ancestors; each once."""
+    found: dict[Path, Lineage] = {}
+    whole = True
+    while waiting:
+        folder = waiting.pop(0)
+        if folder in found:
+            continue
+        if (folder / MANIFEST).is_file():
+            lineage = read_manifest((folder / MANIFEST).read_bytes(), str(folder)).lineage
+            beside = _bundle_beside(folder, lineage)
+            whole &= beside is not None or lineage.parent is None
+            found[folder] = lineage
+            waiting += [] if beside is None else [beside]
+        elif (folder / RECORD).is_file():
+            run = read_run(folder)
+            found[folder] = lineage_of(run)
+            waiting += _starts(run)
         else:
-            return found, False
-    return found, start is None
+            whole = False
+    return Ancestry(tuple(found.values()), whole)
+
+
+def _starts(run: Run) -> list[Path]:
+    """The weights of a run or bundle, the encoder of a bundle; other encoders were pretrained without masks."""
+    model = run.config.model
+    encoder = [model.pretrained] if model.pretrained is not None and (model.pretrained / MANIFEST).is_file() else []
+    return [*([] if model.init is None else [model.init]), *encoder]
 
 
 def _bundle_beside(folder: Path, lineage: Lineage) -> Path | None:

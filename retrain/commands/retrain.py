@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("export").setLevel(logging.INFO)
     try:
         record = retrain(config, token=os.environ.get("ROBOMASK_ADMIN_TOKEN"), clock=time.monotonic, wait=time.sleep)
-    except (ValueError, ExportError, EvaluationError, BundleInvalid, ClientError) as error:
+    except (ValueError, OSError, ExportError, EvaluationError, BundleInvalid, ClientError) as error:
         print(f"robomask retrain: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other

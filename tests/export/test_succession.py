@@ -14,7 +14,7 @@ from export import ancestry
 from export.commands.export import main
 from export.evaluate import EvaluationError, evaluate, service_masks
 from export.learned import digests, learned_by, unseen
-from export.predecessor import find_predecessor
+from export.predecessor import Predecessor, find_predecessor
 from export.sources import held_out_frames, read_source
 from export.succession import Gate, common_ground, compare_masks, sentence
 from export.to_onnx import ExportError
@@ -44,6 +44,14 @@ def everywhere(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def nowhere(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sure_run(toy_run, tmp_path_factory.mktemp("nowhere") / "run", -1000)
+
+
+@pytest.fixture
+def before(models: Path) -> Predecessor:
+    """What is in service there."""
+    found = find_predecessor(str(models), "robot-arm")
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +93,15 @@ def test_a_model_that_is_no_worse_passes_and_its_bundle_tells_how_it_compared(
 
 
 def test_frames_that_a_model_has_learned_from_are_left_out_and_counted(
-    models: Path, nowhere: Path, toys: FrameSet, tmp_path: Path
+    before: Predecessor, nowhere: Path, toys: FrameSet, tmp_path: Path
 ) -> None:
     source, _ = read_source(nowhere, "")
-    predecessor = find_predecessor(str(models), "robot-arm")
-    assert predecessor is not None
-    ground = common_ground(Gate(predecessor, data=toys, data_path=tmp_path / "unmarked.npz"), source)
+    ground = common_ground(Gate(before, data=toys, data_path=tmp_path / "unmarked.npz"), source)
     assert (set(ground.frames.scene.tolist()), ground.left_out) == ({"toy4", "toy5"}, 16)
     assert ground.other_data_known
     trained_on = toys.take(np.isin(toys.scene, ["toy0", "toy1"]))
     with pytest.raises(ExportError, match=r"all 8 of trained-on\.npz are of scenes"):
-        common_ground(Gate(predecessor, data=trained_on, data_path=tmp_path / "trained-on.npz"), source)
+        common_ground(Gate(before, data=trained_on, data_path=tmp_path / "trained-on.npz"), source)
 
 
 def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
@@ -119,6 +125,8 @@ def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
     assert len(ancestry.of_bundle(second, Lineage.model_validate(manifest["lineage"])).lineages) == 1
     encoder = started_from(second, tmp_path / "encoder", "pretrained")
     assert len(read_source(encoder, "")[0].ancestors) == 2
+    itself = started_from(tmp_path / "itself", tmp_path / "itself")
+    assert len(read_source(itself, "")[0].ancestors) == 1
     shutil.rmtree(first)
     source, _ = read_source(run, "")
     assert len(source.ancestors) == 2
@@ -126,12 +134,9 @@ def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
 
 
 def test_what_the_model_in_service_had_started_from_is_known_to_it(
-    models: Path, nowhere: Path, toys: FrameSet, tmp_path: Path
+    before: Predecessor, nowhere: Path, toys: FrameSet, tmp_path: Path
 ) -> None:
-    """It has learned from two scenes itself, and from others by what it started from."""
     source, _ = read_source(nowhere, "")
-    before = find_predecessor(str(models), "robot-arm")
-    assert before is not None
     assert before.lineage is not None
     heir = before._replace(lineage=None, ancestry=ancestry.Ancestry((before.lineage,)))
     gate = Gate(heir, data=toys, data_path=tmp_path / "toys.npz")

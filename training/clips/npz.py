@@ -17,6 +17,7 @@ import itertools
 import struct
 import zipfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from training.clips.source import Recent, Track
 from training.data.readers import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from training.clips.source import ClipSource
@@ -55,11 +56,7 @@ class NpzClips:
     def read(self, track: int, start: int, n_frames: int) -> np.ndarray:
         """Frames of a track, RGB uint8 [T, H, W, 3]."""
         first = self._first_rows[track] + start
-        shard = self.tracks[track].shard
-        try:
-            return self._open[shard][first : first + n_frames]
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DatasetError(f"{self.files[shard]}: expected a file that is whole, found {error}") from error
+        return self._open[self.tracks[track].shard][first : first + n_frames]
 
 
 def _tracks(file: Path, shard: int) -> list[tuple[int, Track]]:
@@ -124,15 +121,20 @@ def fill_columns(frames: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _load(file: Path) -> np.lib.npyio.NpzFile:
-    """Open a file; arrays are read when they are asked for."""
+@contextmanager
+def _load(file: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """Open a file; arrays are read when they are asked for, and may turn out to be damaged as late as that."""
     try:
         content = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{file}: expected an .npz file of arrays, found {error}") from error
-    if not isinstance(content, np.lib.npyio.NpzFile):
-        raise DatasetError(f"{file}: expected an .npz file of arrays, found a single array")
-    return content
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                yield content
+            return
+    except DatasetError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DatasetError(f"{file}: expected an .npz file of arrays that is whole, found {error}") from error
+    raise DatasetError(f"{file}: expected an .npz file of arrays, found a single array")
 
 
 def _frames_shape(content: np.lib.npyio.NpzFile, file: Path) -> tuple[int, ...]:

@@ -130,12 +130,10 @@ def read_coco(annotations: Path) -> FrameSet:
         with redirect_stdout(io.StringIO()):  # pycocotools prints its timings
             coco = COCO(str(annotations))
         images = [coco.imgs[key] for key in sorted(coco.imgs)]
-        wanted = _robot_categories(coco, annotations)
         names = [str(image["file_name"]) for image in images]
-    except DatasetError:
-        raise
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
+    wanted = _robot_categories(coco, annotations)
     frames, masks, scenes, qualities = [], [], [], []
     for image, name in zip(images, names, strict=True):
         file = annotations.parent / name
@@ -216,8 +214,8 @@ def scene_of(name: str) -> str:
     stem = ROBOFLOW.sub("", path.stem)
     cut = max(stem.rfind("_"), stem.rfind("-"))
     folder = "" if path.parent == PurePosixPath() else f"{path.parent}"
-    name = stem[:cut] if cut > 0 else _NUMBER.sub("", stem)
-    return "/".join(part for part in (folder, name) if part) or stem
+    rest = stem[:cut] if cut > 0 else _NUMBER.sub("", stem)
+    return "/".join(part for part in (folder, rest) if part) or stem
 
 
 def _frame_set(

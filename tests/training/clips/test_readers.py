@@ -69,6 +69,18 @@ def test_npz_shards_of_clips_are_read_mapped_or_loaded(tmp_path: Path, draw: Dra
     assert isinstance(clip, np.memmap) == (save is np.savez)
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_member_of_an_npz_file_is_told_of(tmp_path: Path, draw: Draw, save: Callable[..., None]) -> None:
+    file = tmp_path / "clips.npz"
+    save(file, frames=draw(3, 4), scene=np.array([f"scene{i}" for i in range(3)]))
+    content = bytearray(file.read_bytes())
+    at = content.index(b"scene.npy") + 60  # within its data, which the archive has a checksum of
+    content[at : at + 40] = bytes(40)
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"clips\.npz: expected an \.npz file of arrays that is whole"):
+        open_clips(file)
+
+
 def test_flat_frames_become_tracks_wherever_times_follow_one_another(tmp_path: Path, draw: Draw) -> None:
     frames = draw(1, 9)[0]
     scene = np.array(["a"] * 5 + ["b"] * 4)
@@ -152,6 +164,14 @@ def test_any_stretch_of_a_video_is_read(tmp_path: Path) -> None:
         assert clip.shape == (6, 64, 96, 3)
         np.testing.assert_allclose(clip.mean((1, 2, 3)), levels[start : start + 6], atol=5)
     assert to_square(source.read(0, 0, 2), 32).shape == (2, 32, 32, 3)
+
+
+def test_videos_of_one_name_in_two_folders_are_two_scenes(tmp_path: Path) -> None:
+    for folder in ("left", "right"):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "arm.mp4", [0, 80])
+    assert [track.scene for track in open_clips(tmp_path).tracks] == ["left/arm", "right/arm"]
+    assert open_clips(tmp_path / "left/arm.mp4").tracks[0].scene == "arm"
 
 
 def test_a_file_that_is_no_video_is_named(tmp_path: Path) -> None:
