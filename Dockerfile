@@ -25,12 +25,12 @@ WORKDIR /requirements
 RUN python -m venv --without-pip /opt/robomask && touch robomask.py README.md LICENSE
 COPY pyproject.toml ./
 # hadolint ignore=DL3013 # versions stand in pyproject.toml
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/tmp/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check --only-binary :all: ".[$EXTRA,grpc,otel]"
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE robomask.py ./
 COPY service service
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/tmp/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check --no-deps --force-reinstall .
 
 FROM base AS train-packages
@@ -38,7 +38,7 @@ WORKDIR /requirements
 RUN python -m venv --without-pip /opt/robomask && touch robomask.py README.md LICENSE
 COPY pyproject.toml ./
 # hadolint ignore=DL3013 # versions stand in pyproject.toml
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/tmp/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check ".[train]"
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE robomask.py ./
@@ -46,7 +46,7 @@ COPY service service
 COPY training training
 COPY export export
 COPY retrain retrain
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/tmp/.cache/pip \
     pip --python /opt/robomask/bin/python install --disable-pip-version-check --no-deps --force-reinstall .
 
 # --- Training and export: data, runs and the model repository are volumes.

@@ -17,8 +17,9 @@ from service.settings import Settings  # noqa: E402 - the checkout this file is 
 
 HEAD = """\
 # Every setting of the service (`robomask serve --help`), most at its default; a line that starts with #ROBOMASK_ is
-# left to the service, which chooses by what it finds. An overlay changes a setting with `behavior: merge`. Secrets are
-# none of these: the Deployment refers to them. After a change of the service's settings run k8s/render_settings.py.
+# left to the service, which chooses by what it finds. An overlay changes a setting with `behavior: merge`, one
+# that a component sets by a patch of the ConfigMap. Secrets are none of these: the Deployment refers to them. After a
+# change of the service's settings run k8s/render_settings.py.
 """
 
 
