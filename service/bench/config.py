@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.contract import Precision
 
 __all__ = ["BenchConfig"]
+
+_PICTURES: Final = (".png", ".pdf", ".svg", ".jpg")
 
 
 class BenchConfig(BaseModel):
@@ -62,6 +64,16 @@ class BenchConfig(BaseModel):
             raise ValueError("expected --bundle with --serve: the bundle to serve")
         if self.load and not self.clients:
             raise ValueError("expected --clients with --load, which is a multiple of their rate")
+        if (self.load or self.robots) and round(self.hz * self.open_seconds) < 1:
+            raise ValueError(
+                f"expected an open loop long enough for a frame of each robot, got {self.open_seconds:g} s at "
+                f"{self.hz:g} Hz"
+            )
+        for name, file in (("--json", self.json_file), ("--plot", self.plot)):
+            if file is not None and not file.parent.is_dir():
+                raise ValueError(f"expected a folder to write {name} into, {file.parent} is none")
+        if self.plot is not None and self.plot.suffix.lower() not in _PICTURES:
+            raise ValueError(f"expected a name that ends in {', '.join(_PICTURES)} for --plot, got {self.plot.name}")
         if self.load and self.robots:
             raise ValueError("expected --robots or --load, not both")
         return self

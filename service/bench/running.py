@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from service.bench.ceiling import Ceiling, CeilingProcess
+from service.bench.errors import BenchError
 from service.bench.loads import Closed, Open, run_load
 from service.bench.payloads import payloads_of
 from service.bench.servers import serving
@@ -130,6 +131,8 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
             report.open = bound.open(config.robots, config.hz)
         elif config.load:
             offered = config.load * report.capacity()
+            if not offered:
+                raise BenchError("expected answers in the closed loops, to know what --load is a multiple of, got none")
             robots = max(1, round(offered / config.hz))
             report.open = bound.open(robots, offered / robots)  # near the rate asked for, and the load exactly
         return report

@@ -124,8 +124,12 @@ def probe(target: Target, timeout_s: float = 10.0) -> bytes:
 
 
 def _parts(url: str) -> tuple[str, int, str]:
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:  # a port that is none
+        host = None
+    if not host or parts.scheme != "http":
         raise BenchError(f"expected an address http://host:port, got {url!r}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return parts.hostname, parts.port or 80, path
+    return host, port, path

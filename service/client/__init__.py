@@ -12,6 +12,7 @@
 from service.client.admin import ModelAdmin
 from service.client.clients import AsyncClient, Client
 from service.client.errors import (
+    AddressInvalid,
     AnswerUnreadable,
     BadRequest,
     Busy,
@@ -33,6 +34,7 @@ from service.client.stream_protocol import StreamResult
 from service.client.streams import AsyncStream, Captured, Stream
 
 __all__ = [
+    "AddressInvalid",
     "AnswerUnreadable",
     "AsyncClient",
     "AsyncStream",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import httpx
 
+from service.client.address import check_address
 from service.client.errors import AnswerUnreadable, Unreachable, refusal
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class ModelAdmin:
         token: Its ROBOMASK_ADMIN_TOKEN; None to look only.
         timeout_s: How long an answer may take; a version is verified and opened before it comes.
         transport: How requests travel, in place of the network.
+
+    Raises:
+        AddressInvalid: The URL is no address of a service.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class ModelAdmin:
     ) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+        self._http = httpx.Client(base_url=check_address(url), headers=headers, timeout=timeout_s, transport=transport)
 
     def listing(self) -> Listing:
         """Versions, what each is doing, the trial, and what was done lately.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
+from service.client.address import check_address
 from service.client.errors import ClientError, DeadlineExceeded, Unreachable, refusal
 from service.client.options import Options, headers_of, query_of
 from service.client.pictures import Body, Frames, body_of
@@ -52,7 +54,7 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
+        self._http = httpx.Client(base_url=check_address(url), timeout=timeout_s, headers=headers, transport=transport)
         self._url = url
         self._headers = dict(headers or {})
         self._retries = retries or Retries()
@@ -75,8 +77,9 @@ class Client:
         call = _Call(self._url, body_of(frames), options, self._retries, self._timeout_s, self._clock)
         while True:
             try:
-                response = self._http.request(**call.request())
-                return call.read(response)
+                with self._http.stream(**call.request()) as response:
+                    content = b"".join(map(call.in_time, response.iter_bytes()))
+                return call.read(response, content)
             except httpx.HTTPError as error:
                 wait = call.after(call.failure(error), error)
             except ClientError as error:
@@ -133,7 +136,9 @@ class AsyncClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout_s, headers=headers, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=check_address(url), timeout=timeout_s, headers=headers, transport=transport
+        )
         self._url = url
         self._headers = dict(headers or {})
         self._retries = retries or Retries()
@@ -146,8 +151,9 @@ class AsyncClient:
         call = _Call(self._url, body_of(frames), options, self._retries, self._timeout_s, self._clock)
         while True:
             try:
-                response = await self._http.request(**call.request())
-                return call.read(response)
+                async with self._http.stream(**call.request()) as response:
+                    content = b"".join([call.in_time(part) async for part in response.aiter_bytes()])
+                return call.read(response, content)
             except httpx.HTTPError as error:
                 wait = call.after(call.failure(error), error)
             except ClientError as error:
@@ -198,7 +204,7 @@ class _Call:
     def remaining_s(self) -> float | None:
         """What is left of the deadline; None if there is none."""
         deadline = self.options.get("deadline_ms")
-        return None if deadline is None else deadline / 1000 - (self.clock() - self.started_s)
+        return None if deadline is None or deadline == math.inf else deadline / 1000 - (self.clock() - self.started_s)
 
     def request(self) -> dict[str, Any]:
         """Arguments of `httpx.Client.request` for the next try.
@@ -219,7 +225,18 @@ class _Call:
             "timeout": self.timeout_s if remaining is None else remaining + _GRACE_S,
         }
 
-    def read(self, response: httpx.Response) -> Segmentation:
+    def in_time(self, part: bytes) -> bytes:
+        """A part of an answer; httpx's own timeout is for each part anew, and would never end one that trickles.
+
+        Raises:
+            DeadlineExceeded: Its time is over.
+        """
+        remaining = self.remaining_s()
+        if remaining is not None and remaining < -_GRACE_S:
+            raise self._too_late("got it later")
+        return part
+
+    def read(self, response: httpx.Response, content: bytes) -> Segmentation:
         """The answer.
 
         Raises:
@@ -230,8 +247,8 @@ class _Call:
         if response.is_success and remaining is not None and remaining < -_GRACE_S:
             raise self._too_late("got it later")
         if response.is_success:
-            return read_answer(response.headers, response.content)
-        raise refusal(response.status_code, response.headers, response.content, time.time())
+            return read_answer(response.headers, content)
+        raise refusal(response.status_code, response.headers, content, time.time())
 
     def failure(self, error: httpx.HTTPError) -> ClientError:
         """What it means that a try got no answer."""

@@ -10,6 +10,7 @@
     │   │   ├── Busy                       too much to do
     │   │   └── NotReady                   no model answers yet, or none does any more
     │   └── ServiceFault               the service failed
+    ├── AddressInvalid             no address of a service; a ValueError too
     ├── Unreachable                nobody answered
     └── AnswerUnreadable           an answer that is none of this service's
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AddressInvalid",
     "AnswerUnreadable",
     "BadRequest",
     "Busy",
@@ -49,6 +51,10 @@ _PREFIX: Final = "urn:robomask:problem:"
 
 class ClientError(Exception):
     """Root of the tree."""
+
+
+class AddressInvalid(ClientError, ValueError):
+    """What was given is no address of a service."""
 
 
 class Unreachable(ClientError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from datetime import datetime
+from typing import Final, Literal, TypedDict
 
 from service.client.results import JSON, NPZ
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 __all__ = ["Options", "headers_of", "query_of", "unix_seconds"]
 
@@ -81,6 +79,8 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
     if (age := options.get("max_age_ms")) is not None:
         headers["X-Max-Age-Ms"] = f"{age:g}"
     if (stream := options.get("stream_id")) is not None:
+        if not stream.isascii():
+            raise ValueError(f"expected stream_id in ASCII, as HTTP's headers are, got {stream!r}")
         headers["X-Stream-Id"] = stream
     return headers
 
@@ -91,8 +91,8 @@ def unix_seconds(moment: datetime | float) -> float:
     Raises:
         ValueError: A datetime without a time zone, which might mean anything.
     """
-    if isinstance(moment, int | float):
-        return moment
+    if not isinstance(moment, datetime):
+        return float(moment)
     if moment.tzinfo is None:
         raise ValueError(f"expected captured_at with a time zone, or in Unix seconds, got {moment}")
     return moment.timestamp()

@@ -51,7 +51,7 @@ class Retries:
         wait: float = self.draw() * min(self.longest_s, self.base_s * 2 ** (tried - 1))
         asked = error.retry_after_s if isinstance(error, ServiceRefused) else None
         if asked is not None:
-            wait += asked
+            wait = min(asked + wait, max(asked, self.longest_s))
         if wait > self.longest_s or (remaining_s is not None and wait >= remaining_s):
             return None
         return wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import sys
 
@@ -23,6 +24,9 @@ def main(argv: list[str]) -> int:
         config = CliApp.run(BenchConfig, cli_args=argv)
     except ValidationError as error:
         return refuse("bench", error)
+    if config.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        print("robomask bench: expected matplotlib for --plot: pip install matplotlib", file=sys.stderr)
+        return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what stops the service that was started
     try:
         report = bench(config, lambda text: print(f"robomask bench: {text} ...", file=sys.stderr, flush=True))
@@ -33,10 +37,14 @@ def main(argv: list[str]) -> int:
         print("robomask bench: interrupted, nothing is kept", file=sys.stderr)
         return 130
     print(text_of(report))
-    if config.json_file is not None:
-        config.json_file.write_text(report.model_dump_json(indent=2) + "\n")
-        print(config.json_file)
-    if config.plot is not None:
-        draw(report, config.plot)
-        print(config.plot)
+    try:
+        if config.json_file is not None:
+            config.json_file.write_text(report.model_dump_json(indent=2) + "\n")
+            print(config.json_file)
+        if config.plot is not None:
+            draw(report, config.plot)
+            print(config.plot)
+    except OSError as error:
+        print(f"robomask bench: expected to write the figures, got: {error}", file=sys.stderr)
+        return 1
     return 0

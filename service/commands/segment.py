@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import signal
 import sys
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp
@@ -12,11 +16,12 @@ from tqdm import tqdm
 from service.commands.refusal import refuse
 from service.files.config import SegmentConfig
 from service.files.errors import FilesError, OptionsDiffer
-from service.files.journal import NAME, Journal
+from service.files.journal import Journal
+from service.files.names import JOURNAL, RESULTS
 from service.files.ray_job import segment_on_ray
 from service.files.results import ANNOTATIONS, write_coco
 from service.files.running import Outcome, Writing, segment_all
-from service.files.segmenters import Asked, Segmenter, open_local, open_remote
+from service.files.segmenters import Asked, LocalSegmenter, Segmenter, open_local, open_remote
 from service.files.sources import count_frames, find
 
 __all__ = ["main"]
@@ -27,32 +32,64 @@ _CHANGES_MASKS = {"url", "engine", "models", "model", "version", "precision", "t
 def main(argv: list[str]) -> int:
     """Run from the command line; returns 0 if all frames have masks, 1 if some or all have none, 130 if interrupted."""
     try:
-        config = CliApp.run(SegmentConfig, cli_args=argv)
+        config = _config(argv)
     except ValidationError as error:
         return refuse("segment", error)
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
         outcome = _run(config)
     except FilesError as error:
         print(f"robomask segment: {error}", file=sys.stderr)
-        if (config.out / NAME).exists() and not isinstance(error, OptionsDiffer):
+        if (config.out / JOURNAL).exists() and not isinstance(error, OptionsDiffer):
             print(f"robomask segment: what is done is in {config.out}; the same command goes on", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"robomask segment: expected to read and write what was asked for, got: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"robomask segment: interrupted; the same command goes on from {config.out}", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     again = f", {outcome.before} had been before" if outcome.before else ""
     print(f"{config.out}: {outcome.new} frames segmented{again}, {len(outcome.failed)} failed")
     return 1 if outcome.failed else 0
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    """Wait for the frames in work, which a service may keep for long; the second time, do not."""
+    print("robomask segment: waiting for the frames in work; interrupt again to end at once", file=sys.stderr)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
+
+
+def _config(argv: list[str]) -> SegmentConfig:
+    """What the command line says; inputs as they stand: pydantic-settings reads `a,b` as two, `2024` as a number."""
+    options: list[str] = []
+    inputs: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            inputs.extend(words)
+        elif not word.startswith("-"):
+            inputs.append(word)
+        else:
+            options.append(word)
+            field = SegmentConfig.model_fields.get(word.lstrip("-").replace("-", "_"))
+            if field is not None and field.annotation is not bool:  # its value is the next word
+                options.extend(itertools.islice(words, 1))
+    config = CliApp.run(SegmentConfig, cli_args=[*options, *(["inputs"] if inputs else [])])
+    return config.model_copy(update={"inputs": tuple(map(Path, inputs))})
+
+
 def _run(config: SegmentConfig) -> Outcome:
-    masks, overlays = config.out / "masks", config.out / "overlays"
+    masks, overlays = (config.out / kind for kind in RESULTS)
     sources = find(config.inputs, [masks, overlays])
-    options = config.model_dump(mode="json", include=_CHANGES_MASKS)
     asked = _asked(config)
     here = contextlib.nullcontext() if config.engine == "ray" else contextlib.closing(_segmenter(config.url, asked))
     writing = Writing(masks if config.masks else None, overlays if config.overlays else None)
-    with here as segmenter, Journal(config.out / NAME, options) as journal:
+    with here as segmenter, Journal(config.out / JOURNAL, _options(config, segmenter)) as journal:
+        journal.begin(sources, [folder for folder in writing if folder is not None])
         bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
 
         def on_frame(failure: str | None) -> None:
@@ -73,6 +110,14 @@ def _run(config: SegmentConfig) -> Outcome:
         if config.coco:
             write_coco(config.out / ANNOTATIONS, sorted(journal.done.values(), key=lambda entry: entry.name))
     return outcome
+
+
+def _options(config: SegmentConfig, segmenter: Segmenter | None) -> dict[str, object]:
+    """What work has to be gone on with; the version too that has been chosen, as a newer one may come meanwhile."""
+    options = config.model_dump(mode="json", include=_CHANGES_MASKS)
+    if isinstance(segmenter, LocalSegmenter):
+        options["version"] = segmenter.version
+    return options
 
 
 def _segmenter(url: str | None, asked: Asked) -> Segmenter:

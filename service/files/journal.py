@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.files.errors import OptionsDiffer
+from service.files.errors import FilesError, OptionsDiffer
+from service.files.names import mask_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["NAME", "Entry", "Journal"]
+    from service.files.sources import Source
 
-NAME: Final = "segment.jsonl"
+__all__ = ["Entry", "Journal"]
 
 
 class Entry(BaseModel):
@@ -30,6 +31,7 @@ class Entry(BaseModel):
         bbox: Left, top, width and height of the box around them.
         confidence: How sure the model is.
         model: What answered.
+        stamp: Which file of that name it was; empty where it is not known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +44,7 @@ class Entry(BaseModel):
     bbox: tuple[int, int, int, int]
     confidence: float
     model: str
+    stamp: str = ""
 
 
 class Journal:
@@ -60,8 +63,14 @@ class Journal:
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.done: dict[str, Entry] = {}
+        self._stamps: dict[str, str] = {}
         head = json.dumps({"kind": "options", **options}, sort_keys=True)
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        try:
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        except UnicodeDecodeError as error:
+            raise FilesError(
+                f"{path}: expected what an earlier run has written, got other bytes; give another --out"
+            ) from error
         if lines and lines[0] != head:
             raise OptionsDiffer(
                 f"{path}: expected work begun with the same options, found {lines[0]}; "
@@ -75,11 +84,32 @@ class Journal:
             self.done[entry.name] = entry
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = "".join(f"{line}\n" for line in (head, *(entry.model_dump_json() for entry in self.done.values())))
-        path.write_text(whole, "utf-8")
+        temporary = path.with_name(f".{path.name}.tmp")  # interrupted here, what is done stays written down
+        temporary.write_text(whole, "utf-8")
+        temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
+
+    def begin(self, sources: Sequence[Source], results: Sequence[Path]) -> None:
+        """Forget what was done of other files of the same names, or has left no result.
+
+        Args:
+            sources: What is to be done; a file of the same name may be another folder's, or recorded anew since.
+            results: Folders in which each frame that is done has a file.
+        """
+        self._stamps = {source.name: source.stamp for source in sources}
+        for name, entry in list(self.done.items()):
+            stamp = self._stamp(name)
+            is_other = bool(entry.stamp) and stamp != entry.stamp
+            if stamp and (is_other or not all((folder / mask_name(name)).exists() for folder in results)):
+                del self.done[name]
+
+    def _stamp(self, name: str) -> str:
+        """Of the picture of this name, or of the video that it is a frame of."""
+        return self._stamps.get(name) or self._stamps.get(name.rpartition("/")[0], "")
 
     def add(self, entry: Entry) -> None:
         """Write down that a frame is done; its results have to be on disk by then."""
+        entry = entry.model_copy(update={"stamp": self._stamp(entry.name)})
         self._file.write(entry.model_dump_json() + "\n")
         self._file.flush()
         self.done[entry.name] = entry

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Final
 
-__all__ = ["mask_name"]
+__all__ = ["JOURNAL", "RESULTS", "mask_name"]
+
+JOURNAL: Final = "segment.jsonl"
+RESULTS: Final = ("masks", "overlays")
+"""Folders beside it."""
 
 
 def mask_name(name: str) -> str:

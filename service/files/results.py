@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from service.frames.decode import pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +30,7 @@ def pixels_of(frame: Content) -> NDArray[np.uint8]:
     """A frame's pixels, upright, uint8 [H,W,3]; it has been decoded before, so it can be."""
     if not isinstance(frame, bytes):
         return frame
-    image = Image.open(io.BytesIO(frame))
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    return pixels(frame)
 
 
 def overlay(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -49,8 +49,12 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write uint8 [H,W] or [H,W,3]; whoever looks sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, "PNG", compress_level=1)
-    temporary.replace(path)
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, "PNG", compress_level=1)
+        temporary.replace(path)
+    except OSError:  # the disk is full, most likely: half a picture would only take more of it
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def coco_of(entries: Sequence[Entry]) -> dict[str, Any]:

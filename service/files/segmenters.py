@@ -74,6 +74,8 @@ class Segmenter(Protocol):
         """Give back what it holds."""
 
 
+_NO_SERVICE: Final = frozenset({401, 403, 404, 405})
+"""Statuses that say more of the address than of a frame."""
 _MOST: Final = 2**40
 _MOST_PIXELS: Final = 150_000_000
 
@@ -99,6 +101,8 @@ class RemoteSegmenter:
         except ModelUnknown as error:
             raise SegmenterFailed(str(error)) from error
         except BadRequest as error:
+            if error.status in _NO_SERVICE:
+                raise SegmenterFailed(f"{error}; is the address right?") from error
             raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
         except ClientError as error:
             raise SegmenterFailed(str(error)) from error
@@ -161,8 +165,12 @@ class LocalSegmenter:
 
 
 def open_remote(url: str, asked: Asked) -> RemoteSegmenter:
-    """A service at an address; the model that it serves has to be the one asked for."""
-    from service.client import Client, Options, Retries  # noqa: PLC0415 - needs httpx
+    """A service at an address; the model that it serves has to be the one asked for.
+
+    Raises:
+        FilesError: It is no address.
+    """
+    from service.client import AddressInvalid, Client, Options, Retries  # noqa: PLC0415 - needs httpx
 
     options = Options(fit=asked.fit)
     if asked.threshold is not None:
@@ -171,7 +179,10 @@ def open_remote(url: str, asked: Asked) -> RemoteSegmenter:
         options["model"] = asked.model
     if asked.version is not None:
         options["version"] = asked.version
-    return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options)
+    try:
+        return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options)
+    except AddressInvalid as error:
+        raise FilesError(str(error)) from error
 
 
 def open_local(asked: Asked) -> LocalSegmenter:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.files.errors import FilesError, FrameFailed
-from service.files.names import mask_name
+from service.files.names import JOURNAL, RESULTS, mask_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
+
+    from av import VideoFrame
 
 __all__ = ["Content", "Source", "count_frames", "find", "frames_of"]
 
@@ -37,6 +39,15 @@ class Source(NamedTuple):
     name: str
 
     @property
+    def stamp(self) -> str:
+        """Tells the file from others that had its name; empty if it cannot be known."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return ""
+        return f"{facts.st_size} {facts.st_mtime_ns}"
+
+    @property
     def is_video(self) -> bool:
         """Whether it has many frames."""
         return self.path.suffix.lower() in _VIDEOS
@@ -47,7 +58,8 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
 
     Args:
         paths: Of pictures, videos and folders.
-        results: Folders of masks and overlays; what lies in them is no frame, unless it is named itself.
+        results: Folders of masks and overlays; what lies in them is no frame, unless it is named itself. Those of
+            earlier runs are known by the journal beside them.
 
     Raises:
         FilesError: A path is not there, a folder holds none, or two would have results of one name.
@@ -55,9 +67,7 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         if path.is_dir():
-            inside = [each for each in sorted(path.rglob("*")) if _fits(each)]
-            if made := [folder.resolve() for folder in results if path.resolve() in folder.resolve().parents]:
-                inside = [each for each in inside if set(made).isdisjoint(each.resolve().parents)]
+            inside = _inside(path, results)
             if not inside:
                 kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(_VIDEOS)})"
                 raise FilesError(f"{path}: expected {kinds}, found none")
@@ -75,6 +85,18 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
     return found
 
 
+def _inside(folder: Path, results: Sequence[Path]) -> list[Path]:
+    """Pictures and videos in a folder, but for hidden ones and what this run or earlier ones have made."""
+    earlier = [journal.parent / kind for journal in folder.rglob(JOURNAL) for kind in RESULTS]
+    made = {each.resolve() for each in (*results, *earlier)}
+    made = {each for each in made if folder.resolve() in each.parents}
+    return [
+        each
+        for each in sorted(folder.rglob("*"))
+        if _fits(each.relative_to(folder), each) and (not made or made.isdisjoint(each.resolve().parents))
+    ]
+
+
 def count_frames(sources: Sequence[Source], every: int) -> int:
     """Frames to expect; of a video what its header says, which may be wrong."""
     return sum(_length(source, every) if source.is_video else 1 for source in sources)
@@ -87,6 +109,10 @@ def frames_of(source: Source, every: int) -> Iterator[tuple[str, Content]]:
         FrameFailed: The file cannot be read; of a video, from here on.
         FilesError: The package that reads videos is not installed.
     """
+    try:
+        source.name.encode()
+    except UnicodeEncodeError as error:
+        raise FrameFailed("expected a name in UTF-8, got other bytes; rename it") from error
     if not source.is_video:
         try:
             yield source.name, source.path.read_bytes()
@@ -96,23 +122,37 @@ def frames_of(source: Source, every: int) -> Iterator[tuple[str, Content]]:
     av = _av()
     try:
         with av.open(str(source.path)) as container:
-            for index, frame in enumerate(container.decode(video=0)):
-                if index % every == 0:
-                    yield f"{source.name}/{index:0{_DIGITS}}.png", frame.to_ndarray(format="rgb24")
-    except (OSError, ValueError, IndexError) as error:  # PyAV's own errors are among these
+            if not container.streams.video:
+                raise FrameFailed("expected a whole video, got a file without pictures")
+            count, cut = 0, False
+            for packet in container.demux(video=0):
+                cut |= packet.is_corrupt  # FFmpeg tells of a file that ends too early in no other way
+                for frame in packet.decode():
+                    if count % every == 0:
+                        yield f"{source.name}/{count:0{_DIGITS}}.png", _upright(frame)
+                    count += 1
+            if cut or not count:
+                raise FrameFailed(f"expected a whole video, got one that is damaged or cut short, of {count} frames")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FrameFailed(f"expected a whole video, got: {error}") from error
 
 
-def _fits(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return path.is_file() and not hidden and path.suffix.lower() in _PICTURES | _VIDEOS
+def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Pixels uint8 [H,W,3] as a player shows them: phones film lying down and say by how much to turn."""
+    turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
+    return np.ascontiguousarray(turned, np.uint8)
+
+
+def _fits(inside: Path, path: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in inside.parts)
+    return not is_hidden and path.suffix.lower() in _PICTURES | _VIDEOS and path.is_file()
 
 
 def _length(source: Source, every: int) -> int:
     try:
         with _av().open(str(source.path)) as container:
             return -(-int(container.streams.video[0].frames) // every)
-    except (OSError, ValueError, IndexError):
+    except (_av().error.FFmpegError, OSError, ValueError, IndexError):
         return 0
 
 

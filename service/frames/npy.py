@@ -6,6 +6,8 @@ Source: NumPy's own description of the format, numpy.lib.format.
 from __future__ import annotations
 
 import ast
+import re
+import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +24,12 @@ __all__ = ["MAGIC", "read_npy", "shape_of"]
 MAGIC: Final = b"\x93NUMPY"
 _LONGEST_HEADER: Final = 1024
 _WANTED: Final = "expected a .npy array uint8 [H,W,3] or [N,H,W,3] as numpy.save writes it"
+_USUAL: Final = re.compile(
+    r"\{'descr': '([^'\\]*)', 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18}, )+[0-9]{1,18})\), \}"
+)
+"""As NumPy writes it; other programs may write the same in other ways."""
+_PARSING: Final = threading.Lock()
+"""Python 3.11 counts the depth of all syntax trees in one place: two at once, and one is a SystemError (gh-106905)."""
 
 
 def read_npy(body: bytes, admit: Callable[[int, int, int], None]) -> NDArray[np.uint8]:
@@ -66,8 +74,14 @@ def _header(body: bytes) -> tuple[str, bool, tuple[int, ...], int]:
     length = int.from_bytes(body[8:first], "little")
     if length > _LONGEST_HEADER:
         raise BodyMalformed(f"{_WANTED}, got a header of {length} bytes")
+    text = body[first : first + length].decode("latin-1").strip()
+    if (usual := _USUAL.fullmatch(text)) is not None:
+        descr, order, sides = usual.groups()
+        shape = tuple(int(side) for side in sides.replace(",", " ").split())
+        return descr, order == "True", shape, first + length
     try:
-        header = ast.literal_eval(body[first : first + length].decode("latin-1").strip())
+        with _PARSING:
+            header = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise BodyMalformed(f"{_WANTED}, got a header that cannot be read") from error
     if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:

@@ -49,7 +49,8 @@ class VideoClips:
             container.seek(times[start], stream=stream)
             for frame in container.decode(stream):
                 if frame.pts in wanted:
-                    frames.append(frame.to_ndarray(format="rgb24"))
+                    # Upright, as a player shows it: phones film lying down and say by how much to turn.
+                    frames.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
                 if len(frames) == n_frames:
                     return np.stack(frames)
         raise DatasetError(

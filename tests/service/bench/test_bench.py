@@ -51,6 +51,23 @@ def test_a_service_that_does_not_start_is_quoted(repository: Path, capsys: pytes
     assert "version 9" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--json", "nowhere/x.json"], 2, "expected a folder"),
+        (["--plot", "x.txt"], 2, "expected a name that ends in .png"),
+        (["--robots", "2", "--hz", "0.1", "--open-seconds", "4"], 2, "expected an open loop long enough"),
+        (["--url", "http://here:port"], 1, "expected an address"),
+    ],
+)
+def test_what_would_fail_in_the_end_is_said_at_the_start(
+    options: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [] if "--url" in options else ["--url", "http://127.0.0.1:1"]
+    assert main([*where, *options]) == status
+    assert words in capsys.readouterr().err
+
+
 def test_told_to_stop_it_stops_the_service_that_it_started(repository: Path) -> None:
     command = [sys.executable, "-m", "robomask", "bench", "--serve", "--bundle", str(repository / "tiny" / "1")]
     process = subprocess.Popen([*command, "--seconds", "60"], stderr=subprocess.PIPE, text=True)

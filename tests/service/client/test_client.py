@@ -1,9 +1,10 @@
 """The client against a real server, and what it does when there is none or one that has too much to do."""
 
 import asyncio
+import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,12 +14,14 @@ import pytest
 from service_kit import Running, golden_frames, png, red_probability
 
 from service.client import (
+    AddressInvalid,
     AnswerUnreadable,
     AsyncClient,
     BadRequest,
     Busy,
     Client,
     DeadlineExceeded,
+    ModelAdmin,
     ModelUnknown,
     NotReady,
     Retries,
@@ -251,6 +254,50 @@ def test_an_answer_long_after_the_deadline_is_none(good: httpx.Response) -> None
     client = Client("http://service", transport=httpx.MockTransport(late), clock=lambda: script.now)
     with pytest.raises(DeadlineExceeded, match="within 100 ms, got it later"):
         client.segment(golden_frames()[0], deadline_ms=100)
+
+
+class Trickling(httpx.SyncByteStream):
+    """A body of which every byte takes a fifth of a second."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.script.sleep(0.2)
+            yield b" "
+
+
+def test_an_answer_that_trickles_is_not_waited_for_beyond_the_deadline() -> None:
+    script = Script()
+    script.answers.append(httpx.Response(200, stream=Trickling(script)))
+    with pytest.raises(DeadlineExceeded, match="within 100 ms"):
+        script.client().segment(golden_frames()[0], deadline_ms=100)
+    assert script.now < 101
+
+
+def test_a_service_that_names_a_wait_gets_it_if_it_is_not_too_long(good: httpx.Response) -> None:
+    script = Script(problem(503, "busy", **{"Retry-After": "10"}), good)
+    script.client(draw=lambda: 1.0).segment(golden_frames()[0])
+    assert script.slept == [10]
+    with pytest.raises(Busy):
+        Script(problem(503, "busy", **{"Retry-After": "11"})).client().segment(golden_frames()[0])
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "http://here:port", "http://here:99999", "ws://here"])
+def test_what_is_no_address_is_said_when_the_client_is_made(url: str) -> None:
+    for make in (Client, AsyncClient, ModelAdmin):
+        with pytest.raises(AddressInvalid, match="expected the address of a service"):
+            make(url)
+
+
+def test_options_may_be_numbers_of_numpy_and_streams_are_named_in_ascii(good: httpx.Response) -> None:
+    script = Script(good)
+    script.client().segment(golden_frames()[0], captured_at=np.int64(1_700_000_000), deadline_ms=math.inf)
+    assert script.asked[0].headers["X-Captured-At"] == "1700000000.000000"
+    assert "X-Deadline-Ms" not in script.asked[0].headers
+    with pytest.raises(ValueError, match="expected stream_id in ASCII"):
+        script.client().segment(golden_frames()[0], stream_id="kamera-\u00fc")
 
 
 def test_every_try_tells_what_is_left_of_the_deadline(good: httpx.Response) -> None:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
-from service_kit import Running, golden_frames, png, red_probability
+from service_kit import Running, golden_frames, png, publish_tiny, red_probability
 
 from service.commands.segment import main
-from service.files.journal import NAME, Journal
+from service.files.journal import Journal
+from service.files.names import JOURNAL
 from service.files.running import Writing, segment_all
 from service.files.segmenters import Asked, Found, Segmenter, open_local
 from service.files.sources import Content, find
@@ -98,7 +99,7 @@ def test_other_options_need_another_folder(
 def test_a_half_written_line_is_done_again(folder: Path, tmp_path: Path, repository: Path) -> None:
     command = [str(folder), "--out", str(tmp_path / "out"), "--models", str(repository)]
     assert main(command) == 0
-    journal = tmp_path / "out" / NAME
+    journal = tmp_path / "out" / JOURNAL
     whole = journal.read_text()
     journal.write_text(whole[:-20])
     assert main(command) == 0
@@ -123,10 +124,108 @@ def test_what_was_done_before_an_interruption_is_kept(folder: Path, tmp_path: Pa
             pass
 
     segmenter: Segmenter = Interrupted()
-    with Journal(tmp_path / NAME, {}) as journal, pytest.raises(KeyboardInterrupt):
+    with Journal(tmp_path / JOURNAL, {}) as journal, pytest.raises(KeyboardInterrupt):
         segment_all(find([folder]), segmenter, journal, Writing(None, None), every=1, jobs=1, on_frame=lambda _: None)
-    with Journal(tmp_path / NAME, {}) as journal:
+    with Journal(tmp_path / JOURNAL, {}) as journal:
         assert list(journal.done) == ["a.png"]
+
+
+def test_files_of_the_same_name_are_not_taken_for_those_that_are_done(
+    folder: Path, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", str(tmp_path / "out"), "--models", str(repository)]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.png").write_bytes(png(golden_frames()[1][:32]))
+    assert [main([str(place), *options]) for place in (folder, other, other)] == [0, 0, 0]
+    assert mask_in(tmp_path / "out" / "masks" / "a.png").shape == (32, 64)
+    assert "1 frames segmented, 0 failed" in (said := capsys.readouterr().out)
+    assert "0 frames segmented, 1 had been before" in said
+
+
+def test_a_mask_that_is_gone_is_made_again(folder: Path, tmp_path: Path, repository: Path) -> None:
+    command = [str(folder), "--out", str(tmp_path / "out"), "--models", str(repository)]
+    assert main(command) == 0
+    (tmp_path / "out" / "masks" / "b.png").unlink()
+    assert main(command) == 0
+    assert np.array_equal(mask_in(tmp_path / "out" / "masks" / "b.png"), expected(1))
+
+
+def test_a_newer_version_does_not_go_on_with_the_work_of_another(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_tiny(tmp_path / "models")
+    command = [str(folder), "--out", str(tmp_path / "out"), "--models", str(tmp_path / "models")]
+    assert main(command) == 0
+    publish_tiny(tmp_path / "models")
+    assert main(command) == 1
+    assert '"version": 1' in capsys.readouterr().err
+    assert main([*command, "--version", "1"]) == 0
+
+
+@pytest.mark.parametrize("name", ["2024", "c,d", "[old]"])
+def test_a_folder_may_have_any_name(
+    folder: Path, tmp_path: Path, repository: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(["--every", "1", name, "--coco", "--out", "out", "--threshold", "0.5", "--models", str(repository)]) == 0
+    )
+    assert len(list((tmp_path / "out" / "masks").rglob("*.png"))) == 3
+
+
+def test_what_cannot_be_written_is_said(
+    folder: Path, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([str(folder), "--out", str(tmp_path / "file"), "--models", str(repository)]) == 1
+    assert "File exists" in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_is_said_at_once(
+    folder: Path, tmp_path: Path, service: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for url, words in (
+        ("localhost:8000", "such as http://127.0.0.1:8000"),
+        ("http://here:port", "such as http://127.0.0.1:8000"),
+        (f"http://127.0.0.1:{service.port}/segment", "is the address right?"),
+    ):
+        assert main([str(folder), "--out", str(tmp_path / "o"), "--url", url]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_hidden_folders_and_the_results_of_earlier_runs_are_no_frames(folder: Path, repository: Path) -> None:
+    (folder / ".thumbs").mkdir()
+    (folder / ".thumbs" / "a.png").write_bytes(png(golden_frames()[0]))
+    for threshold in ("0.5", "0.7"):
+        options = ["--threshold", threshold, "--out", str(folder / f"masked{threshold}"), "--models", str(repository)]
+        assert main([str(folder), *options]) == 0
+    assert len(list((folder / "masked0.7" / "masks").rglob("*.png"))) == 3
+
+
+def test_an_overlay_shows_what_the_model_saw(tmp_path: Path, repository: Path) -> None:
+    steps = (np.arange(64, dtype=np.uint16) * 1000)[:, None].repeat(96, axis=1)
+    Image.fromarray(steps).save(tmp_path / "sixteen.png")
+    turned = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.new("RGB", (96, 64)).save(tmp_path / "xmp.jpg", xmp=turned)
+    out = tmp_path / "out"
+    inputs = [str(tmp_path / "sixteen.png"), str(tmp_path / "xmp.jpg")]
+    assert main([*inputs, "--out", str(out), "--overlays", "--models", str(repository)]) == 0
+    dark = steps[:9, 0] >> 8  # where it says no robot
+    assert np.array_equal(mask_in(out / "overlays" / "sixteen.png")[:9, 0, 0], dark)
+    assert mask_in(out / "overlays" / "xmp.jpg.png").shape == (64, 96, 3)
+
+
+def test_a_video_without_pictures_or_cut_short_is_not_taken_for_whole(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video(tmp_path / "whole.avi", 30)
+    content = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "empty.avi").write_bytes(content[: content.index(b"movi")])
+    options = ["--out", str(tmp_path / "out"), "--models", str(repository)]
+    assert main([str(tmp_path / "empty.avi"), *options]) == 1
+    assert "empty.avi: expected a whole video" in capsys.readouterr().err
 
 
 def video(path: Path, frames: int) -> None:
