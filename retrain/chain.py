@@ -90,6 +90,11 @@ def open_journal(config: RetrainConfig, clock: Callable[[], float]) -> Journal:
             raise RetrainError(f"{config.out}: expected a new folder, found a run of `robomask train`: name another")
         before = in_service(config)
         told = config.model.init or config.model.pretrained
+        if before is None and told is None:
+            raise RetrainError(
+                f"{config.models}: expected a version to go on from, found none: publish one first (robomask export), "
+                "or name what to start from with --model.init or --model.pretrained"
+            )
         record = Record(
             settings=dict(settings),
             before=None if before is None else identity_of(before),

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -57,6 +57,7 @@ __all__ = ["Service", "create_app", "create_models"]
 _log = logging.getLogger(__name__)
 
 _TITLE = "robomask"
+_LEAST_GRACE_S: Final = 2.0
 _OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _DESCRIPTION = f"""Frame in, mask out: tells a robot's own arm from the rest of what its camera sees.
 
@@ -114,6 +115,8 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     Raises:
         StartFailed: Something that the settings ask for is not installed.
     """
+    if settings.version is not None and (settings.poll_s or settings.promote_if):
+        _log.warning("version %d stays: newer ones are not looked for, though polling is on", settings.version)
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
     watchers = Watchers()
@@ -144,7 +147,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     segment = Segment(pipeline, models, metrics, settings.body_timeout_s)
 
     def load() -> None:
-        slot = models.load()
+        slot = control.load_first()
         metrics.serves(slot.bundle, slot.engine, slot.load_s)
         control.start()
 
@@ -152,7 +155,8 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(asyncio.to_thread(load))
         loading.add_done_callback(lambda task: _report(task, on_load_failure))
-        _on_hangup(lambda: control.rescan_soon("SIGHUP"))
+        if settings.version is None:  # a version that is named stays
+            _on_hangup(lambda: control.rescan_soon("SIGHUP"))
         async with _grpc(settings, protocol, log, tracing, on_load_failure) as port:
             app.state.grpc_port = port
             yield
@@ -228,7 +232,8 @@ async def _grpc(
     try:
         yield server.port
     finally:
-        await server.stop(settings.shutdown_s)
+        # Requests over HTTP have been waited for meanwhile, and calls answered; both together end within one grace.
+        await server.stop(max(_LEAST_GRACE_S, settings.shutdown_s - protocol.models.drained_s))
 
 
 def _stages(settings: Settings, metrics: Metrics, watchers: Watchers) -> Stages:
@@ -276,7 +281,7 @@ def _rules(settings: Settings) -> Rules:
         precision=settings.precision,
         gate=settings.gate(),
         shadow_share=settings.shadow_share,
-        poll_s=settings.poll_s,
+        poll_s=settings.poll_s if settings.version is None else 0.0,
         low=runs_in_caller(settings.provider, settings.intra_op_threads),
     )
 
@@ -285,7 +290,12 @@ def _sampler(settings: Settings, metrics: Metrics) -> Sampler | None:
     if settings.sample_to is None:
         return None
     hardness = Hardness(settings.sample_confidence, settings.sample_iou, settings.sample_per_day, settings.sample_total)
-    return Sampler(settings.sample_to, hardness, lambda why: metrics.sampled.labels(why).inc())
+    try:
+        return Sampler(settings.sample_to, hardness, lambda why: metrics.sampled.labels(why).inc())
+    except OSError as error:
+        raise StartFailed(
+            f"expected to make the folder of --sample-to, {settings.sample_to}, it cannot be made: {error}"
+        ) from error
 
 
 def _on_hangup(work: Callable[[], None]) -> None:

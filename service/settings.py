@@ -212,7 +212,7 @@ class Settings(BaseSettings):
     @field_validator("admin_token")
     @classmethod
     def _is_a_token(cls, value: SecretStr | None) -> SecretStr | None:
-        return value if value is not None and value.get_secret_value() else None
+        return value if value is not None and value.get_secret_value().strip() else None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -220,11 +220,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"expected max_inflight_bytes to be at least max_body_bytes ({self.max_body_bytes}), "
                 f"got {self.max_inflight_bytes}"
-            )
-        if self.version is not None and (self.poll_s or self.promote_if):
-            raise ValueError(
-                f"expected no polling for newer versions beside version={self.version}, got poll_s={self.poll_s:g}; "
-                "leave one of them out"
             )
         return self
 

@@ -171,4 +171,4 @@ def _outcome_of(error: BaseException) -> str:
     for kind, outcome in _OUTCOMES.items():
         if isinstance(error, kind):
             return outcome
-    return "abandoned"
+    return "failed" if isinstance(error, Exception) else "abandoned"

@@ -63,6 +63,14 @@ class Repository:
         entries = _entries(listing)
         return [entry for entry in entries if entry["state"] == "READY"] if ready_only else entries
 
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Say no to who may not change models, before what else they say is looked at.
+
+        Raises:
+            BadRequest: They have no token, or a wrong one, or models are closed to changes.
+        """
+        self._gate.check(headers)
+
     async def load(self, name: str, parameters: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Put a model into service; the parameter `version` names which.
 

@@ -6,6 +6,7 @@ Source: KServe, "Open Inference Protocol" (V2), gRPC; Triton's extensions to it;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -16,7 +17,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from service.call import Call
-from service.errors import BodyMalformed, RobomaskError, StartFailed
+from service.errors import BodyMalformed, Busy, RobomaskError, StartFailed
 from service.oip.rpc_answers import Answers, Inquiry
 from service.oip.rpc_codes import code_of, trailers
 from service.oip.rpc_health import HealthAnswers
@@ -28,7 +29,7 @@ from service.web.middleware import choose_request_id
 from service.web.problems import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from service.oip.protocol import OpenInference
     from service.oip.schema import Method, Schema
@@ -43,6 +44,9 @@ _log = logging.getLogger("service.request")
 _OK: Final = 200
 _CLIENT_GONE: Final = 499
 _MAX_CALLS: Final = 512
+_MAX_STREAMS: Final = 256
+_MAX_WATCHERS: Final = 64
+"""Calls that last as long as their client likes must leave room for others."""
 _HEAD_BYTES: Final = 64 * 1024
 
 
@@ -108,6 +112,29 @@ class RpcServer:
         await self._server.stop(grace_s)
 
 
+class _Places:
+    """Room for calls that last."""
+
+    def __init__(self, count: int, what: str) -> None:
+        self._left = self._count = count
+        self._what = what
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            Busy: There is none.
+        """
+        if not self._left:
+            raise Busy(f"expected at most {self._count} {self._what} at one time, got one more", reason="streams")
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
+
+
 @dataclasses.dataclass(frozen=True)
 class _Calls:
     """What surrounds every call: an id, a deadline, a line in the log, a count, and an answer to every error."""
@@ -116,6 +143,8 @@ class _Calls:
     log: RequestLog
     stopping: asyncio.Event
     tracing: Tracing | None
+    streams: _Places = dataclasses.field(default_factory=lambda: _Places(_MAX_STREAMS, "streams"))
+    watchers: _Places = dataclasses.field(default_factory=lambda: _Places(_MAX_WATCHERS, "calls that watch"))
 
     def handlers(self, schema: Schema, answers: Mapping[str, Any]) -> grpc.GenericRpcHandler:
         """Handlers of a service's methods, given what answers each.
@@ -149,6 +178,13 @@ class _Calls:
         """One request after the other, answered in their order; one that fails does not end the stream."""
 
         async def serve(_: Any, context: Any) -> None:
+            try:
+                with self.streams.taken():
+                    await answer_each(context)
+            except Busy as error:
+                await context.abort(code_of(error), str(error))
+
+        async def answer_each(context: Any) -> None:
             while (data := await self._next(context)) is not None:
                 inquiry = _inquiry(context, self.tracing)
                 result = await self._answered(method, route, answer, data, inquiry)
@@ -175,10 +211,11 @@ class _Calls:
         async def serve(data: bytes, context: Any) -> None:
             try:
                 request = _parsed(method, data)
-            except BodyMalformed as error:
+                with self.watchers.taken():
+                    async for response in answers(request):
+                        await context.write(response.SerializeToString())
+            except RobomaskError as error:
                 await context.abort(code_of(error), str(error))
-            async for response in answers(request):
-                await context.write(response.SerializeToString())
 
         return serve
 

@@ -236,10 +236,10 @@ class Scheduler:
 
     def _run(self, jobs: list[Job]) -> list[tuple[Job, Done | Exception]]:
         """Run jobs in one batch; if that fails, each alone, so that only the one at fault fails."""
-        frames = jobs[0].frames if len(jobs) == 1 else np.concatenate([job.frames for job in jobs])
         latents = any(job.latents for job in jobs)
         started = time.perf_counter()
         try:
+            frames = jobs[0].frames if len(jobs) == 1 else np.concatenate([job.frames for job in jobs])
             prediction = jobs[0].model.run(frames, latents)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             if len(jobs) == 1:

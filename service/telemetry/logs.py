@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -50,7 +52,7 @@ class RequestLog:
         self._stream = stream or sys.stderr
         self._as_text = form == "text" or (form == "auto" and self._stream.isatty())
         self._logger = logging.getLogger(_REQUESTS)
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._some = threading.Event()
         self._closed = False
         self._writer: threading.Thread | None = None
@@ -103,9 +105,10 @@ class RequestLog:
             if not self._closed:
                 time.sleep(_LOOK_EVERY_S)
             self._some.clear()
-            lines, self._lines = self._lines, []
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]  # who adds meanwhile adds to the same
+            with contextlib.suppress(OSError, ValueError):  # a full disk, or nobody reads: the next ones may go
+                self._stream.write("".join(lines))
+                self._stream.flush()
 
     def _time(self, now_s: float) -> str:
         """The time as other lines have it; the whole seconds are put together once a second."""

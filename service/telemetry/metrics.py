@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Gauge
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
     from service.engine import Engine
     from service.versions.trial import Tally
 
-__all__ = ["METHODS", "STAGES", "Metrics"]
+__all__ = ["METHODS", "OUTCOMES", "STAGES", "Metrics"]
 
 STAGES: Final = ("decode", "queue", "infer", "encode")
+OUTCOMES: Final = ("ok", "refused", "shed", "superseded", "late", "failed", "abandoned")
+_ASKED: Final = (
+    "/segment",
+    "/v2/models/{model}/infer",
+    "/v2/models/{model}/versions/{version}/infer",
+    "/inference.GRPCInferenceService/ModelInfer",
+    "/inference.GRPCInferenceService/ModelStreamInfer",
+)
+"""Routes that frames come by; streams of websockets have no status of their own."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _SECONDS: Final = (
@@ -46,7 +56,10 @@ class Metrics:
             registry=registry,
         )
         self.frames = Counter(
-            "robomask_frames", "Frames of /segment by what became of them.", ["outcome"], registry=registry
+            "robomask_frames",
+            "Frames by what became of them, however they came: /segment, /stream, /v2 or gRPC.",
+            ["outcome"],
+            registry=registry,
         )
         self.stages = Histogram(
             "robomask_stage_seconds",
@@ -131,6 +144,12 @@ class Metrics:
             "robomask_mask_confidence", "Confidence of a mask.", buckets=_RATIOS, registry=registry
         )
 
+        # What is to be told of when it first happens has to be there before, at 0.
+        self.swaps.labels("refused")
+        for route in _ASKED:
+            self.requests.labels(route, "POST", "500")
+        for outcome in OUTCOMES:
+            self.frames.labels(outcome)
         for outcome in ("compared", "dropped", "failed"):
             self.shadow_frames.labels(outcome)
         for stage in STAGES:  # so that every stage is there before the first request
@@ -162,3 +181,8 @@ class Metrics:
         self.shadow_drift.labels("confidence").set(tally.confidence_drift or 0.0)
         if tally.latency_ratio is not None:
             self.shadow_latency_ratio.set(tally.latency_ratio)
+
+    def compares_no_more(self) -> None:
+        """The trial is over: what it found is no state of now."""
+        self.shadow_drift.clear()
+        self.shadow_latency_ratio.set(math.nan)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
 
 from service.telemetry.logs import fields
 from service.versions.models import SwapNote
@@ -21,10 +24,15 @@ __all__ = ["Audit"]
 _log = logging.getLogger(__name__)
 
 _KEPT: Final = 100
+_TAIL_BYTES: Final = 64 * 1024
 
 
 class Audit:
     """Keeps the last notes, logs each of them, counts it, and appends it to a file if there is one.
+
+    Attributes:
+        declined: Versions that somebody or a gate has turned away; they do not come back by themselves. Every line of
+            the file has them, and the next process begins with those of its last line.
 
     Args:
         metrics: Where results are counted.
@@ -39,6 +47,7 @@ class Audit:
         self._wall = wall
         self._file = file
         self._notes: deque[SwapNote] = deque(maxlen=_KEPT)
+        self.declined: set[int] = set() if file is None else _last_declined(file)
 
     def add(self, action: str, version: int | None, by: str, result: str, reason: str | None = None) -> None:
         """Note what was done.
@@ -51,7 +60,15 @@ class Audit:
             reason: Why, if there is more to say.
         """
         at = self._wall().isoformat(timespec="milliseconds")
-        note = SwapNote(at=at, action=action, version=version, by=by, result=result, reason=reason)
+        note = SwapNote(
+            at=at,
+            action=action,
+            version=version,
+            by=by,
+            result=result,
+            reason=reason,
+            declined=sorted(self.declined) or None,
+        )
         self._notes.append(note)
         self._metrics.swaps.labels(result).inc()
         level = logging.ERROR if result == "refused" else logging.INFO
@@ -66,3 +83,22 @@ class Audit:
     def notes(self) -> list[SwapNote]:
         """The last notes, the newest first."""
         return list(reversed(self._notes))
+
+
+def _last_declined(path: Path) -> set[int]:
+    """What the last whole line of an audit trail says has been turned away; a process may have died in the last one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        _log.error("the audit trail of earlier runs cannot be read from %s: %s", path, error)
+        return set()
+    for line in reversed(lines):
+        try:
+            return set(SwapNote.model_validate_json(line).declined or ())
+        except ValidationError:
+            continue
+    return set()

@@ -41,6 +41,7 @@ __all__ = ["Control", "Rules"]
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 8
+_PEOPLE: Final = frozenset({"api", "protocol"})
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Control:
         self._waiting = 0
         self._shadow: Shadow | None = None
         self._before: int | None = None  # the version that served before, whether or not it is open
-        self._declined: set[int] = set()  # what somebody or a gate has turned away does not come back by itself
+        self._declined = audit.declined
         self._vetted: set[str] = set()
         self._stopped = threading.Event()
         self._poller: threading.Thread | None = None
@@ -115,6 +116,10 @@ class Control:
         if self._rules.poll_s:
             self._poller = threading.Thread(target=self._poll, name="robomask-poll", daemon=True)
             self._poller.start()
+
+    def load_first(self) -> Slot:
+        """Put the first version into service that can be opened; see `Models.load`."""
+        return self._models.load(self._vet if self._rules.vet_s else None, self._declined)
 
     def close(self) -> None:
         """Finish the change that is being made, and end all threads."""
@@ -192,7 +197,14 @@ class Control:
         before = self._models.change(serving=slot, previous=kept, trial=None)
         self._metrics.serves(slot.bundle, slot.engine, slot.load_s)
         self._before = serving.version
+        if by in _PEOPLE:  # who goes back to an older version has turned away all up to the one that served
+            self._declined.update(newer for newer in self._models.newer(version) if newer <= serving.version)
+        if action == "rollback":
+            self._declined.add(serving.version)
         self._declined.discard(version)
+        if before.trial is not None and before.trial.candidate.version != version:
+            reason_ended = f"version {version} has been put into service"
+            self._audit.add("end-trial", before.trial.candidate.version, by, "ended", reason_ended)
         self._audit.add(action, version, by, "rolled-back" if action == "rollback" else "activated", reason)
         closed = gone(before, self._models.lineup)
         del lineup, serving, slot, kept, before
@@ -206,7 +218,6 @@ class Control:
                 "activate another by its number"
             )
         self._activate(self._before, by, action="rollback")
-        self._declined.add(serving)
 
     def _attempt(self, mode: Mode, version: int, share: float, gate: Gate | None, by: str) -> None:
         lineup = self._models.lineup
@@ -246,13 +257,16 @@ class Control:
             )
         if version is not None and lineup.find(version) is None:
             raise ModelUnknown(f"expected a version that is open, got {version}; see /models")
-        if lineup.trial is not None and version in {None, lineup.trial.candidate.version}:
+        tried = None if lineup.trial is None else lineup.trial.candidate.version
+        previous = None if lineup.previous is None else lineup.previous.version
+        del lineup, serving  # they hold what is let go of below
+        if tried is not None and version in {None, tried}:
             self._end_trial("protocol", "ended", None)
-        if lineup.previous is not None and version in {None, lineup.previous.version}:
+        if previous is not None and version in {None, previous}:
             before = self._models.change(previous=None)
-            self._audit.add("unload", version, "protocol", "unloaded")
+            self._audit.add("unload", previous, "protocol", "unloaded")
             closed = gone(before, self._models.lineup)
-            del lineup, serving, before
+            del before
             let_go(closed)
 
     def _rescan(self, by: str) -> None:
@@ -285,13 +299,14 @@ class Control:
             self._audit.add("gate", version, "gate", "promoted", reason)
             self._activate(version, "gate", reason=reason)
         else:
-            self._declined.add(version)
             self._end_trial("gate", "rejected", reason)
 
     def _end_trial(self, by: str, result: str, reason: str | None) -> None:
         self._end_shadow()
         before = self._models.change(trial=None)
         version = None if before.trial is None else before.trial.candidate.version
+        if version is not None:
+            self._declined.add(version)
         self._audit.add("end-trial", version, by, result, reason)
         closed = gone(before, self._models.lineup)
         del before
@@ -302,6 +317,7 @@ class Control:
         if shadow is not None:
             self._watchers.remove(shadow)
             shadow.close()
+            self._metrics.compares_no_more()
 
     def _open(self, version: int, by: str, action: str) -> Slot:
         try:
@@ -321,8 +337,15 @@ class Control:
         except OSError:
             return  # opening it says what is wrong
         if identity not in self._vetted:
-            rules, provider = self._rules, self._serving(self._models.lineup).engine.provider
-            vet(folder, max_batch=rules.max_batch, precision=rules.precision, provider=provider, limit_s=rules.vet_s)
+            rules, serving = self._rules, self._models.lineup.serving
+            vet(
+                folder,
+                max_batch=rules.max_batch,
+                precision=rules.precision,
+                provider="cpu" if serving is None else serving.engine.provider,
+                limit_s=rules.vet_s,
+                stopped=self._stopped.is_set,
+            )
             self._vetted.add(identity)
 
     def _serving(self, lineup: Lineup) -> Slot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -18,7 +19,7 @@ from service.versions.slot import Opener, Slot
 from service.versions.trial import Trial, TrialNote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Collection, Hashable, Sequence
 
     from service.machine.background import Pace
     from service.versions.repository import Repository
@@ -68,7 +69,11 @@ class VersionState(BaseModel):
 
 
 class SwapNote(BaseModel):
-    """Something that was done to the models, or was refused: a line of the audit trail."""
+    """Something that was done to the models, or was refused: a line of the audit trail.
+
+    Attributes:
+        declined: Versions that had been turned away when it was done: none of them comes back by itself.
+    """
 
     at: str
     action: str
@@ -76,6 +81,7 @@ class SwapNote(BaseModel):
     by: str
     result: str
     reason: str | None = None
+    declined: list[int] | None = None
 
 
 class ModelList(BaseModel):
@@ -115,7 +121,7 @@ class Models:
         self._candidates = _candidates(self._repository, self.name, version)
         self._refused: dict[int, _Refusal] = {}
         self._lineup = Lineup()
-        self._draining = False
+        self._draining_since_s: float | None = None
         self.notes: Callable[[], list[SwapNote]] = list
 
     @property
@@ -129,15 +135,20 @@ class Models:
         self._lineup = replace(before, **changes)  # type: ignore[arg-type] # the names are those of its fields
         return before
 
-    def load(self) -> Slot:
+    def load(self, vet: Callable[[Path], None] | None = None, declined: Collection[int] = ()) -> Slot:
         """Put the first candidate into service that can be opened. Takes seconds; call it from a thread.
+
+        Args:
+            vet: Called with a bundle's folder before this process has to do with it, if there is another to go on with.
+            declined: Versions that have been turned away: tried last.
 
         Raises:
             StartFailed: None can, each for its reason; or the device is not there.
         """
-        for version in self._candidates:
-            try:
-                slot = self.open(version)
+        candidates = sorted(self._candidates, key=lambda version: version in declined)  # else in their own order
+        for version in candidates:
+            try:  # the last is opened as it is: there is none to go on with
+                slot = self.open(version, None if version == candidates[-1] else vet)
             except BundleInvalid:
                 continue
             self.change(serving=slot)
@@ -220,7 +231,13 @@ class Models:
 
     def drain(self) -> None:
         """Say to whoever asks that this service is on its way out; requests are still answered."""
-        self._draining = True
+        if self._draining_since_s is None:
+            self._draining_since_s = time.monotonic()
+
+    @property
+    def drained_s(self) -> float:
+        """Seconds since it has been on its way out; 0 if it is not."""
+        return 0.0 if self._draining_since_s is None else time.monotonic() - self._draining_since_s
 
     def check_ready(self) -> Slot:
         """The slot that serves, if requests should be sent here.
@@ -228,7 +245,7 @@ class Models:
         Raises:
             NotReady: The model is still loading, or the service is stopping.
         """
-        if self._draining:
+        if self._draining_since_s is not None:
             raise NotReady(
                 "expected to go on, but this service is stopping; ask another or come again", reason="stopping"
             )

@@ -187,16 +187,22 @@ class Mirror:
 
     def fingerprint(self, name: str, version: int) -> Hashable:
         """See `Repository`."""
-        try:
-            content: bytes = self._remote.cat_file(f"{self._base}/{name}/{version}/{MANIFEST}")
+        folder = f"{self._base}/{name}/{version}"
+        try:  # the other files too: stores have no folder that is renamed when whole, so any may be the last to come
+            content: bytes = self._remote.cat_file(f"{folder}/{MANIFEST}")
+            entries = self._remote.ls(folder, detail=True, refresh=True)
         except Exception:  # noqa: BLE001 - whatever the store's own library raises, it is not there
             return None
-        return hashlib.sha256(content).hexdigest()
+        facts = tuple(sorted((entry["name"], entry.get("size")) for entry in entries))
+        return hashlib.sha256(content).hexdigest(), facts
 
     def _copy(self, source: str, place: Path, manifest: bytes, called: str) -> None:
         files = read_manifest(manifest, f"{called}/{MANIFEST}").files
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
+        except OSError as error:
+            raise BundleInvalid(f"{called}: expected to copy it into {place.parent}, which fails: {error}") from error
         try:
             whole = temporary / place.parent.name / place.name
             whole.mkdir(parents=True)

@@ -11,6 +11,7 @@ Every file is written under another name first, so what is there is whole. A fol
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -111,6 +112,7 @@ class Sampler:
         self._total = sum(1 for _ in folder.glob("*/*.png"))
         self._place: Path | None = None
         self._day = ""
+        self._troubled: str | None = None
         self._today = 0
         self._document: dict[str, Any] = {}
         self._waiting: queue.SimpleQueue[_Hard | None] = queue.SimpleQueue()
@@ -120,12 +122,14 @@ class Sampler:
     def answered(self, seen: Seen) -> None:
         """See `Watcher`."""
         threshold = seen.slot.manifest.threshold
-        for frame, probability in zip(seen.frames, seen.probability, strict=True):
+        for index, (frame, probability) in enumerate(zip(seen.frames, seen.probability, strict=True)):
             robot, _, sure = judge(probability, threshold)
-            jumped = self._is_jump(seen.stream, seen.moment_s, robot)
+            camera = (seen.stream, index)  # several frames of one request are of several cameras
+            jumped = self._is_jump(camera, seen.moment_s, robot)
             if sure < self._hardness.confidence or jumped:
                 why: Why = "jump" if jumped else "unsure"
-                self._take(_Hard(seen.slot, frame, robot.view(np.uint8), sure, seen.stream, why), seen.moment_s)
+                hard = _Hard(seen.slot, frame, robot.view(np.uint8), sure, seen.stream, why)
+                self._take(hard, camera, seen.moment_s)
 
     def failed(self, slot: Slot, frames: int) -> None:
         """See `Watcher`; there is no mask to propose."""
@@ -157,8 +161,8 @@ class Sampler:
         last.moment_s, last.mask = moment_s, mask
         return is_soon and iou < self._hardness.iou
 
-    def _take(self, hard: _Hard, moment_s: float) -> None:
-        stream = self._streams.get(hard.stream)
+    def _take(self, hard: _Hard, camera: Hashable, moment_s: float) -> None:
+        stream = self._streams.get(camera)
         if self._waiting.qsize() >= _WAITING or (stream is not None and moment_s - stream.saved_s < _APART_S):
             return
         if stream is not None:
@@ -173,10 +177,18 @@ class Sampler:
                 if self._waiting.empty():
                     self._write_document()
             except OSError as error:
-                _log.error("hard frames cannot be saved in %s any more: %s", self._folder, error)
-                return
+                self._begin_anew(error)
             del hard  # it holds a model
-        self._write_document()
+        with contextlib.suppress(OSError):  # it has been told of
+            self._write_document()
+
+    def _begin_anew(self, error: OSError) -> None:
+        """Go on in another folder: this one has been moved away, or the disk is full for now. Told of once a day."""
+        if self._troubled != self._day:
+            self._troubled = self._day
+            _log.error("a hard frame cannot be saved in %s: %s; the next one is tried", self._folder, error)
+        if self._place is not None and not self._place.is_dir():
+            self._place = None
 
     def _save(self, hard: _Hard) -> None:
         now = self._wall()
@@ -234,7 +246,7 @@ class Sampler:
         while self._place is None:
             place = self._folder / f"{day}-{number}"
             try:
-                place.mkdir()
+                place.mkdir(parents=True)
             except FileExistsError:
                 number += 1
             else:

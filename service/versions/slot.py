@@ -17,6 +17,9 @@ from service.versions.note import ModelNote
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from service.machine.background import Pace
 
 __all__ = ["Opener", "Slot"]
@@ -26,11 +29,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """A model that may serve: its bundle has been verified and its engine has answered the golden frames right."""
+    """A model that may serve: its bundle has been verified and its engine has answered the golden frames right.
+
+    Attributes:
+        bundle: The bundle; its folder may be gone by now.
+        engine: Runs it.
+        load_s: Seconds that opening it took.
+        example: The first golden frame, uint8 [64,64,3].
+    """
 
     bundle: Bundle
     engine: Engine
     load_s: float
+    example: NDArray[np.uint8]
 
     @property
     def manifest(self) -> Manifest:
@@ -77,11 +88,12 @@ class Opener:
         )
         engine = open_engine(bundle, wanted, pace)
         try:
-            difference = self_test(engine, bundle.golden(), pace)
+            golden = bundle.golden()
+            difference = self_test(engine, golden, pace)
         except BundleInvalid as error:
             raise BundleInvalid(f"{folder}: {error}") from error
         warm_up(engine, bucket_sizes(engine.max_batch), pace)
-        slot = Slot(bundle, engine, time.perf_counter() - started)
+        slot = Slot(bundle, engine, time.perf_counter() - started, golden.frames[0].copy())
         _log.info(
             "model %s version %d is ready in %.2f s: %s on %s (%s), golden frames within %.2g",
             *(bundle.manifest.name, bundle.manifest.version, slot.load_s),

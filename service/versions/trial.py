@@ -171,9 +171,10 @@ class Tally:
     @property
     def latency_ratio(self) -> float | None:
         """Median time of the candidate's runs over that of the other's."""
-        if not self._serving_s:
+        serving_s, candidate_s = list(self._serving_s), list(self._candidate_s)
+        if not serving_s or not candidate_s:  # another thread may be between the two
             return None
-        return statistics.median(list(self._candidate_s)) / max(1e-9, statistics.median(list(self._serving_s)))
+        return statistics.median(candidate_s) / max(1e-9, statistics.median(serving_s))
 
     @property
     def error_rate(self) -> float:

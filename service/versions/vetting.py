@@ -13,13 +13,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from service.contract import BundleInvalid, open_bundle
+from service.errors import NotReady
 from service.machine.processor import dot_products
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.contract import Precision
     from service.engine import Provider
 
@@ -31,12 +35,19 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 _NICE: Final = 10
 _PATIENCE: Final = 10
 """Seconds on the clock for a second of processor time: others come first, and there may be many of them."""
+_LOOK_S: Final = 0.2
 _REFUSED: Final = 3
 _SAYS: Final = "refused: "
 
 
 def vet(
-    folder: Path, *, max_batch: int | None, precision: Precision | None, provider: Provider, limit_s: float
+    folder: Path,
+    *,
+    max_batch: int | None,
+    precision: Precision | None,
+    provider: Provider,
+    limit_s: float,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Open, test and run a bundle's model on the CPU in a process that may die of it.
 
@@ -46,24 +57,38 @@ def vet(
         precision: Which of its models; by default the one that suits the provider.
         provider: Where it is to run once it is believed; here it runs on the CPU in any case.
         limit_s: Seconds of processor time that it may take.
+        stopped: Whether nobody waits for it any more, as the service stops.
 
     Raises:
+        NotReady: The service stops.
         BundleInvalid: It is refused there, or does not come to an end, or ends the process.
     """
     command = [sys.executable, "-m", "service.versions.vetting", str(folder.absolute()), str(max_batch or 1)]
     command += [precision or "", provider, str(math.ceil(limit_s))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    try:
-        result = subprocess.run(  # noqa: S603 - this very program
-            command, capture_output=True, text=True, timeout=_PATIENCE * limit_s, check=False, env=environment
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BundleInvalid(
-            f"{folder}: expected a model that is opened and tested within {_PATIENCE * limit_s:g} s, it was not"
-        ) from error
+    ends_s = time.monotonic() + _PATIENCE * limit_s
+    with subprocess.Popen(  # noqa: S603 - this very program
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+    ) as result:
+        stderr = None
+        while stderr is None:
+            try:
+                _, stderr = result.communicate(timeout=_LOOK_S)
+            except subprocess.TimeoutExpired as error:
+                if stopped():
+                    result.kill()
+                    raise NotReady(
+                        f"{folder}: expected to test the model, but the service stops; ask again", reason="stopping"
+                    ) from error
+                if time.monotonic() > ends_s:
+                    result.kill()
+                    raise BundleInvalid(
+                        f"{folder}: expected a model that is opened and tested within {_PATIENCE * limit_s:g} s, "
+                        "it was not"
+                    ) from error
     if result.returncode == 0:
         return
-    said = result.stderr.strip().splitlines() or ["nothing"]
+    said = stderr.strip().splitlines() or ["nothing"]
     refusals = [line.removeprefix(_SAYS) for line in said if line.startswith(_SAYS)]
     if result.returncode == _REFUSED and refusals:
         raise BundleInvalid(refusals[-1])

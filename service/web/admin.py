@@ -25,7 +25,7 @@ class AdminGate:
     """
 
     def __init__(self, token: SecretStr | None) -> None:
-        self._token = None if token is None else token.get_secret_value().encode()
+        self._token = None if token is None else token.get_secret_value().strip().encode()
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Let a request through by its headers, or its gRPC metadata, whose names are in lower case.

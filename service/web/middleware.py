@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from service.call import Call
 from service.connection.messages import ARRIVED, BUFFERED_BYTES
-from service.errors import RobomaskError
+from service.errors import NotReady, RobomaskError
 from service.telemetry.logs import fields
 from service.telemetry.metrics import METHODS
 from service.web.problems import problem
@@ -107,17 +107,11 @@ class Envelope:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._pass_on(scope, receive, send)
             return
         call = self.open(scope["headers"], scope.get(ARRIVED))
         scope[_KEY] = call
-        if scope["type"] != "http":
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                self._release(call)
-            return
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -133,6 +127,8 @@ class Envelope:
             status = CLIENT_GONE
         except asyncio.CancelledError:
             if not call.abandoned:
+                if not status:
+                    await self._stopping(call)(scope, receive, send_with_id)
                 raise
             status = CLIENT_GONE
         except Exception:
@@ -143,6 +139,18 @@ class Envelope:
         finally:
             found = getattr(scope.get("route"), "path", "other")
             self.close(call, found if self._route is None else self._route, scope["method"], status)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is no single request: a websocket, or the life of the application."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        call = self.open(scope["headers"], scope.get(ARRIVED))
+        scope[_KEY] = call
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._release(call)
 
     def open(self, headers: Iterable[tuple[bytes, bytes]], arrived_s: float | None = None) -> Call:
         """Begin with a request.
@@ -163,6 +171,15 @@ class Envelope:
         _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
         error = RobomaskError(f"expected to answer, but the service failed; its log says why: {call.request_id}")
         call.problem = error.code
+        return problem(error, call.request_id)
+
+    def _stopping(self, call: Call) -> Response:
+        """The answer to a request that is still at work when the service stops and waits no longer."""
+        error = NotReady(
+            "expected to answer before the service stops, but it waits no longer; ask again", reason="stopping"
+        )
+        call.problem = error.code
+        self._metrics.count_failure(error)
         return problem(error, call.request_id)
 
     def close(self, call: Call, route: str, method: str, status: int) -> None:

@@ -58,7 +58,7 @@ def state_router(models: Models, metrics: Metrics) -> APIRouter:
     def example() -> Response:
         """A frame to try: the first of the bundle's golden ones."""
         file = io.BytesIO()
-        Image.fromarray(models.slot().bundle.golden().frames[0]).save(file, "PNG")
+        Image.fromarray(models.slot().example).save(file, "PNG")
         return Response(file.getvalue(), media_type="image/png")
 
     return router

@@ -152,6 +152,13 @@ def test_a_service_of_another_repository_is_refused_before_anything_is_trained(
     assert not (tmp_path / "run/checkpoints").exists()
 
 
+def test_an_empty_repository_is_no_start(toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "models").mkdir()
+    assert main(arguments(tmp_path / "run", tmp_path / "models", toy_file)) == 1
+    assert "publish one first" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -160,14 +167,13 @@ def test_a_service_of_another_repository_is_refused_before_anything_is_trained(
     ],
 )
 def test_what_only_later_steps_need_is_looked_at_before_anything_is_trained(
+    models: Path,
     toy_file: Path,
     tmp_path: Path,
     more: tuple[str, ...],
     words: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
     out = arguments(tmp_path / "run", models, toy_file, *more)
     assert main(out) == 1
     assert words in capsys.readouterr().err

@@ -269,3 +269,26 @@ def test_where_grpc_is_not_installed_switching_it_on_says_what_to_install(reposi
     assert ended.returncode == 1
     assert "install robomask[serve,grpc]" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_calls_that_last_leave_room_for_others(repository: Path, schema: Schema, health: Schema) -> None:
+    with (
+        serving(repository, grpc_port=0) as running,
+        grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel,
+    ):
+        watch = channel.unary_stream(f"/{health.service}/Watch")
+        watching = [watch(b"") for _ in range(64)]
+        assert all(map(next, watching))
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch(b""))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "at most 64" in caught.value.details()
+        assert caller(channel, schema, "ServerReady")(b"").ready
+        watching[0].cancel()
+        while True:
+            another = watch(b"")
+            try:
+                assert next(another)
+            except grpc.RpcError:
+                continue
+            break

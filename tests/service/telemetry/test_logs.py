@@ -37,3 +37,23 @@ def test_lines_for_people_name_their_values() -> None:
         r"\d\d:\d\d:\d\d INFO    request request_id=a method=GET route=/models status=200 total_ms=[\d.]+\n",
         stream.getvalue(),
     )
+
+
+def test_a_disk_that_was_full_for_a_while_costs_only_what_was_said_meanwhile() -> None:
+    class Full(io.StringIO):
+        refused = 0
+
+        def write(self, text: str) -> int:
+            if not self.refused:
+                self.refused += 1
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    stream = Full()
+    log = RequestLog("json", stream)
+    log.add(logging.INFO, Call("first"), "POST", "/segment", 200)
+    while not stream.refused:
+        pass
+    log.add(logging.INFO, Call("second"), "POST", "/segment", 200)
+    log.close()
+    assert [json.loads(line)["request_id"] for line in stream.getvalue().splitlines()] == ["second"]

@@ -13,6 +13,7 @@ from service_kit import golden_frames, png, publish_tiny, serving, tiny_onnx
 
 from service.contract import BundleInvalid, Manifest, open_bundle
 from service.engine.onnx_file import MAX_PARTS, OnnxInvalid, inspect_onnx
+from service.errors import NotReady
 from service.versions.vetting import memory_bound, vet
 
 TOKEN = "open sesame"  # noqa: S105 - of a service that lives as long as a test
@@ -201,6 +202,20 @@ def test_a_model_without_end_is_stopped_in_the_process_that_tries_it(tmp_path: P
     folder = publish_tiny(tmp_path, precisions={"fp32": endless_onnx()}).folder
     with pytest.raises(BundleInvalid, match=r"within 5 s of processor time, it was not"):
         vet(folder, max_batch=None, precision=None, provider="cpu", limit_s=5)
+
+
+def test_at_the_start_too_and_the_version_before_serves(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    publish_tiny(tmp_path, precisions={"fp32": endless_onnx()})
+    with serving(tmp_path, vet_s=5) as running:
+        listing = running.client.get("/models").json()
+        assert {version["version"]: version["state"] for version in listing["versions"]} == {1: "serving", 2: "refused"}
+
+
+def test_a_service_that_stops_does_not_wait_for_that_process(tmp_path: Path) -> None:
+    folder = publish_tiny(tmp_path, precisions={"fp32": endless_onnx()}).folder
+    with pytest.raises(NotReady, match="the service stops"):
+        vet(folder, max_batch=None, precision=None, provider="cpu", limit_s=60, stopped=lambda: True)
 
 
 def test_a_good_model_passes_there(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_half_an_upload_is_refused_and_leaves_nothing(
         mirror.fetch("tiny", 1)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
     upload(store, folder, 1)
-    assert (mirror.fingerprint("tiny", 1) == before) == (left_out != "manifest.json")
+    assert mirror.fingerprint("tiny", 1) != before  # or nobody would look at it again
     assert open_bundle(mirror.fetch("tiny", 1)).manifest.version == 1
 
 

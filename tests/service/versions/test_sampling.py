@@ -92,6 +92,33 @@ def test_budgets_for_a_day_and_in_all_hold_over_restarts_and_days(tmp_path: Path
     assert list(folder.rglob("*.tmp")) == []
 
 
+def test_cameras_of_one_request_are_not_compared_with_one_another(tmp_path: Path) -> None:
+    publish_tiny(tmp_path / "models")
+    with serving(tmp_path / "models", sample_to=tmp_path / "hard", sample_confidence=0.0) as running:
+        files = [("frame", ("wrist.png", png(RED))), ("frame", ("front.png", png(BLACK)))]
+        for _ in range(3):
+            assert running.client.post("/segment", files=files, headers={"X-Stream-Id": "arm"}).status_code == 200
+        send(running, BLACK, "arm")  # one frame alone is of the first camera
+    (document,) = documents(tmp_path / "hard")
+    assert [image["robomask"]["why"] for image in document["images"]] == ["jump"]
+
+
+def test_a_folder_that_is_moved_away_for_labelling_is_followed_by_another(tmp_path: Path) -> None:
+    publish_tiny(tmp_path / "models")
+    folder = tmp_path / "hard"
+    with serving(tmp_path / "models", sample_to=folder) as running:
+        send(running, HALF, "arm-1")
+        while not documents(folder):
+            pass
+        (first,) = folder.iterdir()
+        first.rename(tmp_path / "taken")
+        send(running, HALF, "arm-2")  # lost with the folder
+        number = 3
+        while not documents(folder):
+            send(running, HALF, f"arm-{number}")
+            number += 1
+
+
 def test_nothing_is_saved_unless_asked_for(tmp_path: Path) -> None:
     publish_tiny(tmp_path / "models")
     with serving(tmp_path / "models") as running:

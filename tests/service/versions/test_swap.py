@@ -1,6 +1,7 @@
 """Models change beside live traffic: nothing fails, every answer names who made it, and what is gone is gone."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,84 @@ def test_polling_serves_a_newer_version_and_leaves_alone_what_was_rolled_back_or
             (half / file.name).write_bytes(file.read_bytes())
             running.segment(FRAME)
         until(running, lambda now: now["versions"][0]["state"] == "serving")
+
+
+def events(running: Running) -> list[tuple[str, int | None, str]]:
+    return [
+        (event["action"], event.get("version"), event["result"])
+        for event in running.client.get("/models").json()["events"]
+    ]
+
+
+def test_polling_leaves_alone_what_somebody_went_back_from_or_whose_trial_was_ended(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    publish_other(tmp_path)
+    options: dict[str, Any] = {"poll_s": 0.02, "admin_token": TOKEN, "vet_s": 0}
+    with serving(tmp_path, **options) as running:
+        assert post(running, "/models/1/activate").status_code == 200
+        publish_tiny(tmp_path)
+        until(running, lambda now: now["versions"][0]["state"] == "serving")  # it has been looked, and 3 found
+        assert post(running, "/models/1/activate").status_code == 200
+        assert post(running, "/models/2/activate").status_code == 200  # it may come back by somebody's hand
+        assert states(running)[2] == "serving"
+        assert [event for event in events(running) if event[1] != 3] == [
+            ("activate", 2, "activated"),
+            ("activate", 1, "activated"),
+            ("activate", 1, "activated"),
+        ]
+    with serving(tmp_path, version=None, promote_if="frames=100000", **options) as running:
+        publish_tiny(tmp_path)
+        until(running, lambda now: now.get("trial"))
+        assert post(running, "/models/shadow", json={"version": 4, "share": 0}).status_code == 200
+        publish_tiny(tmp_path)
+        until(running, lambda now: now.get("trial"))
+        assert post(running, "/models/shadow", json={"version": 5, "share": 0}).status_code == 200
+        assert [event[1] for event in events(running) if event[0] == "shadow"] == [5, 4]
+
+
+def test_what_was_turned_away_is_remembered_over_a_restart_by_the_audit_log(two: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"audit_log": tmp_path / "audit.jsonl", "admin_token": TOKEN}
+    with serving(two, **options) as running:
+        assert states(running) == {1: "available", 2: "serving"}
+        assert post(running, "/models/1/activate").status_code == 200
+    with serving(two, **options) as running:
+        assert states(running) == {1: "serving", 2: "available"}
+        assert post(running, "/models/2/activate").status_code == 200
+    with (tmp_path / "audit.jsonl").open("a") as file:
+        file.write('{"at": "cut')
+    with serving(two, **options) as running:
+        assert states(running)[2] == "serving"
+
+
+def test_what_serves_instead_of_a_trial_ends_it_and_what_is_unloaded_is_named(two: Path) -> None:
+    publish_tiny(two)
+    with serving(two, version=1, admin_token=TOKEN) as running:
+        assert post(running, "/models/shadow", json={"version": 3}).status_code == 200
+        assert post(running, "/models/2/activate").status_code == 200
+        assert events(running)[:2] == [("activate", 2, "activated"), ("end-trial", 3, "ended")]
+        assert metric(running, "robomask_shadow_drift", measure="area") == 0
+        assert post(running, "/v2/repository/models/tiny/unload").status_code == 200
+        assert events(running)[0] == ("unload", 1, "unloaded")
+
+
+def test_the_example_is_there_when_the_folder_of_the_model_is_not(two: Path) -> None:
+    with serving(two) as running:
+        before = running.client.get("/example.png")
+        shutil.rmtree(two / "tiny" / "2")
+        assert running.client.get("/example.png").content == before.content
+        assert before.status_code == 200
+
+
+def test_a_version_that_is_fixed_stays_though_polling_is_on(two: Path) -> None:
+    with serving(two, version=1, poll_s=0.02, vet_s=0) as running:
+        for _ in range(50):
+            assert area(running) == expected_area(BIAS)
+        assert events(running) == []
+
+
+def test_a_token_from_a_file_may_end_in_a_new_line(two: Path) -> None:
+    with serving(two, version=1, admin_token=TOKEN + "\n") as running:
+        assert post(running, "/models/2/activate").status_code == 200
 
 
 def test_a_signal_makes_it_look_for_a_newer_version(tmp_path: Path) -> None:
