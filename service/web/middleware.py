@@ -126,11 +126,12 @@ class Envelope:
         except ClientDisconnect:
             status = CLIENT_GONE
         except asyncio.CancelledError:
-            if not call.abandoned:
-                if not status:
-                    await self._stopping(call)(scope, receive, send_with_id)
+            if call.abandoned:
+                status = CLIENT_GONE
+            elif not status:
+                await self._stopping(call)(scope, receive, send_with_id)
+            else:  # half of an answer has gone out
                 raise
-            status = CLIENT_GONE
         except Exception:
             response = self.unforeseen(call)
             if status:  # half of an answer has gone out: the broken connection has to tell
