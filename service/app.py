@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from service.engine import runs_in_caller
+from service.engine import likely_provider, runs_in_caller
 from service.errors import StartFailed
 from service.frames.limits import MemoryBudget
 from service.oip.infer import Tensors
@@ -128,7 +128,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     control = Control(
         models,
         _rules(settings),
-        audit=Audit(metrics, file=settings.audit_log),
+        audit=Audit(metrics, models.name, file=settings.audit_log),
         metrics=metrics,
         watchers=watchers,
         busy=lambda: stages.scheduler.waiting_frames > 0,
@@ -276,6 +276,7 @@ def _tracing(settings: Settings) -> Tracing | None:
 def _rules(settings: Settings) -> Rules:
     return Rules(
         keep_previous=settings.keep_previous,
+        provider=likely_provider(settings.provider),
         vet_s=settings.vet_s,
         max_batch=settings.max_batch,
         precision=settings.precision,

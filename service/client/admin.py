@@ -41,6 +41,7 @@ class ModelAdmin:
         timeout_s: float = 600.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        token = (token or "").strip()  # one that comes from a file may end in a new line
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = url
         self._http = httpx.Client(base_url=check_address(url), headers=headers, timeout=timeout_s, transport=transport)

@@ -18,7 +18,7 @@ from service.files.config import SegmentConfig
 from service.files.errors import FilesError, OptionsDiffer
 from service.files.journal import Journal
 from service.files.names import JOURNAL, RESULTS
-from service.files.ray_job import segment_on_ray
+from service.files.ray_job import segment_on_ray, settled
 from service.files.results import ANNOTATIONS, write_coco
 from service.files.running import Outcome, Writing, segment_all
 from service.files.segmenters import Asked, LocalSegmenter, Segmenter, open_local, open_remote
@@ -35,7 +35,9 @@ def main(argv: list[str]) -> int:
         config = _config(argv)
     except ValidationError as error:
         return refuse("segment", error)
-    before = signal.signal(signal.SIGINT, _interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not so in the background of a script, where it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         outcome = _run(config)
     except FilesError as error:
@@ -50,7 +52,8 @@ def main(argv: list[str]) -> int:
         print(f"robomask segment: interrupted; the same command goes on from {config.out}", file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGINT, before)
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
     again = f", {outcome.before} had been before" if outcome.before else ""
     print(f"{config.out}: {outcome.new} frames segmented{again}, {len(outcome.failed)} failed")
     return 1 if outcome.failed else 0
@@ -78,17 +81,17 @@ def _config(argv: list[str]) -> SegmentConfig:
             field = SegmentConfig.model_fields.get(word.lstrip("-").replace("-", "_"))
             if field is not None and field.annotation is not bool:  # its value is the next word
                 options.extend(itertools.islice(words, 1))
-    config = CliApp.run(SegmentConfig, cli_args=[*options, *(["inputs"] if inputs else [])])
+    config = CliApp.run(SegmentConfig, cli_args=[*(["inputs"] if inputs else []), *options])
     return config.model_copy(update={"inputs": tuple(map(Path, inputs))})
 
 
 def _run(config: SegmentConfig) -> Outcome:
     masks, overlays = (config.out / kind for kind in RESULTS)
     sources = find(config.inputs, [masks, overlays])
-    asked = _asked(config)
+    asked = settled(_asked(config)) if config.engine == "ray" else _asked(config)
     here = contextlib.nullcontext() if config.engine == "ray" else contextlib.closing(_segmenter(config.url, asked))
     writing = Writing(masks if config.masks else None, overlays if config.overlays else None)
-    with here as segmenter, Journal(config.out / JOURNAL, _options(config, segmenter)) as journal:
+    with here as segmenter, Journal(config.out / JOURNAL, _options(config, asked, segmenter)) as journal:
         journal.begin(sources, [folder for folder in writing if folder is not None])
         bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
 
@@ -112,12 +115,10 @@ def _run(config: SegmentConfig) -> Outcome:
     return outcome
 
 
-def _options(config: SegmentConfig, segmenter: Segmenter | None) -> dict[str, object]:
+def _options(config: SegmentConfig, asked: Asked, segmenter: Segmenter | None) -> dict[str, object]:
     """What work has to be gone on with; the version too that has been chosen, as a newer one may come meanwhile."""
-    options = config.model_dump(mode="json", include=_CHANGES_MASKS)
-    if isinstance(segmenter, LocalSegmenter):
-        options["version"] = segmenter.version
-    return options
+    version = segmenter.version if isinstance(segmenter, LocalSegmenter) else asked.version
+    return config.model_dump(mode="json", include=_CHANGES_MASKS) | {"version": version}
 
 
 def _segmenter(url: str | None, asked: Asked) -> Segmenter:

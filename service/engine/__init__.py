@@ -3,7 +3,7 @@
 from service.engine.buckets import bucket_sizes
 from service.engine.checks import self_test, warm_up
 from service.engine.choice import Choice, Provider, choose_precision
-from service.engine.opening import Wanted, open_engine, precision_for, runs_in_caller
+from service.engine.opening import Wanted, likely_provider, open_engine, precision_for, runs_in_caller
 from service.engine.running import Engine, Prediction
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Wanted",
     "bucket_sizes",
     "choose_precision",
+    "likely_provider",
     "open_engine",
     "precision_for",
     "runs_in_caller",

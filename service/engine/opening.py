@@ -73,8 +73,14 @@ def open_engine(bundle: Bundle, wanted: Wanted, pace: Pace = at_once) -> Engine:
 
 def runs_in_caller(provider: Literal["auto", "cuda", "tensorrt", "cpu"], intra_op_threads: int) -> bool:
     """Whether a session that is opened like this has no threads of its own: they would be of the opener's priority."""
-    on_cpu = provider == "cpu" or (provider == "auto" and CUDA not in ort.get_available_providers())
-    return on_cpu and intra_op_threads == 1
+    return likely_provider(provider) == "cpu" and intra_op_threads == 1
+
+
+def likely_provider(provider: Literal["auto", "cuda", "tensorrt", "cpu"]) -> Provider:
+    """Where a session is going to run, if what is installed here works."""
+    if provider != "auto":
+        return provider
+    return "cuda" if CUDA in ort.get_available_providers() else "cpu"
 
 
 def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine:

@@ -71,23 +71,30 @@ class Journal:
             raise FilesError(
                 f"{path}: expected what an earlier run has written, got other bytes; give another --out"
             ) from error
-        if lines and lines[0] != head:
-            raise OptionsDiffer(
-                f"{path}: expected work begun with the same options, found {lines[0]}; "
-                "give those again, or another --out"
-            )
         for line in lines[1:]:
             try:
                 entry = Entry.model_validate_json(line)
             except ValidationError:  # the line at which it was interrupted
                 continue
             self.done[entry.name] = entry
+        if lines and lines[0] not in {head, self._head_without_version(options)}:
+            raise OptionsDiffer(
+                f"{path}: expected work begun with the same options, found {lines[0]}; "
+                "give those again, or another --out"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = "".join(f"{line}\n" for line in (head, *(entry.model_dump_json() for entry in self.done.values())))
         temporary = path.with_name(f".{path.name}.tmp")  # interrupted here, what is done stays written down
         temporary.write_text(whole, "utf-8")
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
+
+    def _head_without_version(self, options: Mapping[str, Any]) -> str | None:
+        """The first line as it was written when the version that was chosen did not stand there, if it was this one."""
+        chosen = {entry.model.split()[1] for entry in self.done.values() if " " in entry.model}
+        if chosen != {str(options.get("version"))}:
+            return None
+        return json.dumps({"kind": "options", **options, "version": None}, sort_keys=True)
 
     def begin(self, sources: Sequence[Source], results: Sequence[Path]) -> None:
         """Forget what was done of other files of the same names, or has left no result.

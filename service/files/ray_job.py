@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from service.files.journal import Journal
 
-__all__ = ["pieces_of", "segment_on_ray"]
+__all__ = ["pieces_of", "segment_on_ray", "settled"]
 
 _PICTURES: Final = 32
 """Pictures in a piece of work: some seconds of it, so that little is done twice if a node is lost."""
@@ -53,7 +53,7 @@ def segment_on_ray(
 
     Args:
         sources: Pictures and videos.
-        asked: What is asked of the segmenters.
+        asked: What is asked of the segmenters, with nothing left to choose; see `settled`.
         journal: What is done.
         writing: What is written of each frame.
         every: Of a video every n-th frame.
@@ -69,7 +69,6 @@ def segment_on_ray(
     pieces, before = pieces_of(sources, journal.done)
     for _ in range(before):
         on_frame(None)
-    asked = _settled(asked)
     failed: dict[str, str] = {}
     new = 0
     for row in _found(ray, pieces, asked, writing, every=every, actors=actors, gpus=gpus):
@@ -111,8 +110,12 @@ def pieces_of(sources: Sequence[Source], done: Mapping[str, Entry]) -> tuple[lis
     return [pictures[start : start + _PICTURES] for start in range(0, len(pictures), _PICTURES)] + videos, before
 
 
-def _settled(asked: Asked) -> Asked:
-    """The same with nothing left to choose, and sure to open; each process could choose differently later."""
+def settled(asked: Asked) -> Asked:
+    """The same with nothing left to choose, and sure to open; each process could choose differently later.
+
+    Raises:
+        FilesError: There is no bundle, or it is refused.
+    """
     here = open_local(asked)
     return asked._replace(
         models=Path(asked.models).absolute(), model=here.model, version=here.version, precision=here.precision

@@ -126,7 +126,7 @@ def frames_of(source: Source, every: int) -> Iterator[tuple[str, Content]]:
                 raise FrameFailed("expected a whole video, got a file without pictures")
             count, cut = 0, False
             for packet in container.demux(video=0):
-                cut |= packet.is_corrupt  # FFmpeg tells of a file that ends too early in no other way
+                cut |= packet.is_corrupt  # so FFmpeg tells of MP4 and AVI that end too early; of Matroska it does not
                 for frame in packet.decode():
                     if count % every == 0:
                         yield f"{source.name}/{count:0{_DIGITS}}.png", _upright(frame)

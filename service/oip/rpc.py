@@ -25,7 +25,7 @@ from service.oip.schema import read_schema
 from service.oip.tensors import FRAME_BYTES
 from service.scheduling.freshness import STREAM, read_freshness
 from service.telemetry.logs import fields
-from service.web.middleware import choose_request_id
+from service.web.middleware import choose_request_id, new_request_id
 from service.web.problems import status_of
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _Calls:
                 with self.streams.taken():
                     await answer_each(context)
             except Busy as error:
-                await context.abort(code_of(error), str(error))
+                await self._refuse(context, error)
 
         async def answer_each(context: Any) -> None:
             while (data := await self._next(context)) is not None:
@@ -207,6 +207,11 @@ class _Calls:
             reading.cancel()
             stopping.cancel()
 
+    async def _refuse(self, context: Any, error: RobomaskError) -> None:
+        """End a call that has not come to a message."""
+        self.protocol.metrics.count_failure(error)
+        await context.abort(code_of(error), str(error), trailers(error, new_request_id()))
+
     def _watch(self, method: Method, answers: Callable[[Any], Any]) -> Any:
         async def serve(data: bytes, context: Any) -> None:
             try:
@@ -215,7 +220,7 @@ class _Calls:
                     async for response in answers(request):
                         await context.write(response.SerializeToString())
             except RobomaskError as error:
-                await context.abort(code_of(error), str(error))
+                await self._refuse(context, error)
 
         return serve
 

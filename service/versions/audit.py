@@ -32,22 +32,28 @@ class Audit:
 
     Attributes:
         declined: Versions that somebody or a gate has turned away; they do not come back by themselves. Every line of
-            the file has them, and the next process begins with those of its last line.
+            the file has them, and the next process begins with those of the model's last line.
 
     Args:
         metrics: Where results are counted.
+        model: The model whose versions they are; several may share a file.
         wall: The time of now.
         file: A file to which each note is added as a line of JSON; None for no file.
     """
 
     def __init__(
-        self, metrics: Metrics, wall: Callable[[], datetime] = lambda: datetime.now(UTC), file: Path | None = None
+        self,
+        metrics: Metrics,
+        model: str,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        file: Path | None = None,
     ) -> None:
         self._metrics = metrics
+        self._model = model
         self._wall = wall
         self._file = file
         self._notes: deque[SwapNote] = deque(maxlen=_KEPT)
-        self.declined: set[int] = set() if file is None else _last_declined(file)
+        self.declined: set[int] = set() if file is None else _last_declined(file, model)
 
     def add(self, action: str, version: int | None, by: str, result: str, reason: str | None = None) -> None:
         """Note what was done.
@@ -62,6 +68,7 @@ class Audit:
         at = self._wall().isoformat(timespec="milliseconds")
         note = SwapNote(
             at=at,
+            model=self._model,
             action=action,
             version=version,
             by=by,
@@ -75,8 +82,10 @@ class Audit:
         _log.log(level, "models: %s", action, extra=fields(version=version, by=by, result=result, reason=reason))
         if self._file is not None:
             try:
-                with self._file.open("a", encoding="utf-8") as file:
-                    file.write(note.model_dump_json(exclude_none=True) + "\n")
+                with self._file.open("ab+") as file:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                    torn = file.read(1) not in {b"", b"\n"}  # a process died while it wrote the last line
+                    file.write(b"\n" * torn + note.model_dump_json(exclude_none=True).encode() + b"\n")
             except OSError as error:
                 _log.error("the audit trail cannot be written to %s: %s", self._file, error)
 
@@ -85,8 +94,8 @@ class Audit:
         return list(reversed(self._notes))
 
 
-def _last_declined(path: Path) -> set[int]:
-    """What the last whole line of an audit trail says has been turned away; a process may have died in the last one."""
+def _last_declined(path: Path, model: str) -> set[int]:
+    """What the last whole line of a model says has been turned away; a process may have died in a later one."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -98,7 +107,9 @@ def _last_declined(path: Path) -> set[int]:
         return set()
     for line in reversed(lines):
         try:
-            return set(SwapNote.model_validate_json(line).declined or ())
+            note = SwapNote.model_validate_json(line)
         except ValidationError:
             continue
+        if note.model == model:
+            return set(note.declined or ())
     return set()

@@ -14,6 +14,7 @@ import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from service.contract import MANIFEST, BundleInvalid
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.contract import Precision
+    from service.engine import Provider
     from service.telemetry.metrics import Metrics
     from service.versions.audit import Audit
     from service.versions.models import Lineup, Models, Slot
@@ -41,7 +43,10 @@ __all__ = ["Control", "Rules"]
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 8
-_PEOPLE: Final = frozenset({"api", "protocol"})
+_FEW: Final = 2
+"""Seconds on the clock for a second of processor time, where nothing serves yet that would come first."""
+_DECIDED: Final = frozenset({"api", "protocol", "gate"})
+"""Who goes back to an older version on purpose: polling and signals only ever go forward."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Rules:
 
     Attributes:
         keep_previous: Whether the model that answered before stays open.
+        provider: Where models are going to run, as far as that is known before one does.
         vet_s: Seconds of processor time for the process that tries a bundle; 0 for no such process.
         max_batch: Most frames in one run, for that process.
         precision: Which of a bundle's models, for that process.
@@ -60,6 +66,7 @@ class Rules:
     """
 
     keep_previous: bool = True
+    provider: Provider = "cpu"
     vet_s: float = 60.0
     max_batch: int | None = None
     precision: Precision | None = None
@@ -106,7 +113,7 @@ class Control:
         self._shadow: Shadow | None = None
         self._before: int | None = None  # the version that served before, whether or not it is open
         self._declined = audit.declined
-        self._vetted: set[str] = set()
+        self._vetted: set[tuple[str, Provider]] = set()
         self._stopped = threading.Event()
         self._poller: threading.Thread | None = None
         models.notes = audit.notes
@@ -119,7 +126,8 @@ class Control:
 
     def load_first(self) -> Slot:
         """Put the first version into service that can be opened; see `Models.load`."""
-        return self._models.load(self._vet if self._rules.vet_s else None, self._declined)
+        vet = partial(self._vet, patience=_FEW) if self._rules.vet_s else None  # an older one may do, and soon
+        return self._models.load(vet, self._declined)
 
     def close(self) -> None:
         """Finish the change that is being made, and end all threads."""
@@ -197,7 +205,7 @@ class Control:
         before = self._models.change(serving=slot, previous=kept, trial=None)
         self._metrics.serves(slot.bundle, slot.engine, slot.load_s)
         self._before = serving.version
-        if by in _PEOPLE:  # who goes back to an older version has turned away all up to the one that served
+        if by in _DECIDED:  # who goes back to an older version has turned away all up to the one that served
             self._declined.update(newer for newer in self._models.newer(version) if newer <= serving.version)
         if action == "rollback":
             self._declined.add(serving.version)
@@ -238,6 +246,8 @@ class Control:
             trial, self._metrics, busy=self._busy, decide=self._decided, tell=self._tell, low=self._rules.low
         )
         self._watchers.add(self._shadow)
+        if before.trial is not None:
+            self._audit.add("end-trial", before.trial.candidate.version, by, "ended", f"version {version} is tried now")
         bounds = "" if gate is None else f", promoted if {gate.model_dump_json(exclude_none=True)}"
         self._audit.add(mode, version, by, "started", f"share {share:g}{bounds}")
         closed = gone(before, self._models.lineup)
@@ -330,23 +340,25 @@ class Control:
                 f"{error}"
             ) from error
 
-    def _vet(self, folder: Path) -> None:
+    def _vet(self, folder: Path, patience: int | None = None) -> None:
         """Try a bundle in another process, once for each content that it may have: its manifest has all the hashes."""
         try:
             identity = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
         except OSError:
             return  # opening it says what is wrong
-        if identity not in self._vetted:
-            rules, serving = self._rules, self._models.lineup.serving
+        rules, serving = self._rules, self._models.lineup.serving
+        provider = rules.provider if serving is None else serving.engine.provider
+        if (identity, provider) not in self._vetted:
             vet(
                 folder,
                 max_batch=rules.max_batch,
                 precision=rules.precision,
-                provider="cpu" if serving is None else serving.engine.provider,
+                provider=provider,
                 limit_s=rules.vet_s,
+                patience=patience,
                 stopped=self._stopped.is_set,
             )
-            self._vetted.add(identity)
+            self._vetted.add((identity, provider))
 
     def _serving(self, lineup: Lineup) -> Slot:
         return lineup.serving or self._models.slot()  # which says that it is still being loaded

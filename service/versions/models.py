@@ -76,6 +76,7 @@ class SwapNote(BaseModel):
     """
 
     at: str
+    model: str | None = None
     action: str
     version: int | None
     by: str
@@ -151,6 +152,12 @@ class Models:
                 slot = self.open(version, None if version == candidates[-1] else vet)
             except BundleInvalid:
                 continue
+            passed = [newer for newer in self._candidates if newer > version and newer in declined]
+            if passed:
+                _log.warning(
+                    "version %d of %s serves, for %s had been turned away; activate it by its number to go on",
+                    *(version, self.name, ", ".join(map(str, passed))),
+                )
             self.change(serving=slot)
             return slot
         raise StartFailed(

@@ -47,6 +47,7 @@ def vet(
     precision: Precision | None,
     provider: Provider,
     limit_s: float,
+    patience: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Open, test and run a bundle's model on the CPU in a process that may die of it.
@@ -57,6 +58,7 @@ def vet(
         precision: Which of its models; by default the one that suits the provider.
         provider: Where it is to run once it is believed; here it runs on the CPU in any case.
         limit_s: Seconds of processor time that it may take.
+        patience: Seconds on the clock for each of them; by default many, as others come first.
         stopped: Whether nobody waits for it any more, as the service stops.
 
     Raises:
@@ -66,7 +68,8 @@ def vet(
     command = [sys.executable, "-m", "service.versions.vetting", str(folder.absolute()), str(max_batch or 1)]
     command += [precision or "", provider, str(math.ceil(limit_s))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ends_s = time.monotonic() + _PATIENCE * limit_s
+    most_s = (patience or _PATIENCE) * limit_s
+    ends_s = time.monotonic() + most_s
     with subprocess.Popen(  # noqa: S603 - this very program
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
     ) as result:
@@ -83,8 +86,7 @@ def vet(
                 if time.monotonic() > ends_s:
                     result.kill()
                     raise BundleInvalid(
-                        f"{folder}: expected a model that is opened and tested within {_PATIENCE * limit_s:g} s, "
-                        "it was not"
+                        f"{folder}: expected a model that is opened and tested within {most_s:g} s, it was not"
                     ) from error
     if result.returncode == 0:
         return

@@ -161,6 +161,15 @@ def test_a_newer_version_does_not_go_on_with_the_work_of_another(
     assert main(command) == 1
     assert '"version": 1' in capsys.readouterr().err
     assert main([*command, "--version", "1"]) == 0
+    journal = tmp_path / "out" / JOURNAL  # as it was written before the version stood in it
+    journal.write_text(journal.read_text().replace('"version": 1', '"version": null', 1))
+    assert main([*command, "--version", "1"]) == 0
+
+
+def test_an_option_without_its_value_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["frames", "--out"])
+    assert "argument --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["2024", "c,d", "[old]"])
@@ -223,9 +232,13 @@ def test_a_video_without_pictures_or_cut_short_is_not_taken_for_whole(
     video(tmp_path / "whole.avi", 30)
     content = (tmp_path / "whole.avi").read_bytes()
     (tmp_path / "empty.avi").write_bytes(content[: content.index(b"movi")])
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) * 2 // 3])
     options = ["--out", str(tmp_path / "out"), "--models", str(repository)]
-    assert main([str(tmp_path / "empty.avi"), *options]) == 1
-    assert "empty.avi: expected a whole video" in capsys.readouterr().err
+    assert main([str(tmp_path / "empty.avi"), str(tmp_path / "cut.avi"), *options]) == 1
+    said = capsys.readouterr().err
+    assert "empty.avi: expected a whole video" in said
+    assert "cut.avi: expected a whole video, got one that is damaged or cut short, of" in said
+    assert 0 < len(list((tmp_path / "out" / "masks" / "cut.avi").iterdir())) < 30
 
 
 def video(path: Path, frames: int) -> None:

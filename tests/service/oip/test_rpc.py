@@ -283,6 +283,8 @@ def test_calls_that_last_leave_room_for_others(repository: Path, schema: Schema,
             next(watch(b""))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "at most 64" in caught.value.details()
+        assert {"x-request-id", "grpc-retry-pushback-ms"} <= {key for key, _ in caught.value.trailing_metadata()}
+        assert 'robomask_shed_total{reason="streams"} 1.0' in running.client.get("/metrics").text
         assert caller(channel, schema, "ServerReady")(b"").ready
         watching[0].cancel()
         while True:

@@ -231,9 +231,31 @@ def test_what_was_turned_away_is_remembered_over_a_restart_by_the_audit_log(two:
         assert states(running) == {1: "serving", 2: "available"}
         assert post(running, "/models/2/activate").status_code == 200
     with (tmp_path / "audit.jsonl").open("a") as file:
-        file.write('{"at": "cut')
+        file.write('{"at": "cut')  # as a process leaves it that is killed while it writes
     with serving(two, **options) as running:
         assert states(running)[2] == "serving"
+        assert post(running, "/models/1/activate").status_code == 200
+    publish_tiny(tmp_path / "others", name="other")
+    publish_tiny(tmp_path / "others", name="other")
+    with serving(tmp_path / "others", **options) as running:
+        assert states(running) == {1: "available", 2: "serving"}
+    with serving(two, **options) as running:
+        assert states(running) == {1: "serving", 2: "available"}
+
+
+def test_a_version_that_a_gate_puts_back_stays_beside_polling(two: Path) -> None:
+    with serving(two, poll_s=0.02, vet_s=0, admin_token=TOKEN) as running:
+        body = {"version": 1, "promote_if": {"frames": 3}}
+        assert post(running, "/models/shadow", json=body).status_code == 200
+        until(running, lambda now: now["versions"][1]["state"] == "serving")
+        publish_tiny(two)
+        until(running, lambda now: now["versions"][0]["state"] == "serving")
+        assert [event[:2] for event in events(running)] == [
+            ("activate", 3),
+            ("activate", 1),
+            ("gate", 1),
+            ("shadow", 1),
+        ]
 
 
 def test_what_serves_instead_of_a_trial_ends_it_and_what_is_unloaded_is_named(two: Path) -> None:
@@ -359,7 +381,7 @@ def test_the_command_lists_and_changes(
         url = ["--url", str(running.client.base_url)]
         assert main([*url, "activate", "2"]) == 1
         assert "got none" in capsys.readouterr().err
-        monkeypatch.setenv("ROBOMASK_ADMIN_TOKEN", TOKEN)
+        monkeypatch.setenv("ROBOMASK_ADMIN_TOKEN", TOKEN + "\n")
         assert main([*url, "activate", "2"]) == 0
         assert main(["rollback", *url]) == 0
         assert main([*url, "shadow", "2", "--share", "0.5", "--promote-if", "frames=9,min_iou=0.5"]) == 0
