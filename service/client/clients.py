@@ -6,13 +6,13 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from service.client.address import check_address
 from service.client.errors import ClientError, DeadlineExceeded, Unreachable, refusal
-from service.client.options import Options, headers_of, query_of
+from service.client.options import GRACE_S, Options, headers_of, query_of
 from service.client.pictures import Body, Frames, body_of
 from service.client.results import Segmentation, read_answer
 from service.client.retries import Retries
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 __all__ = ["AsyncClient", "Client"]
-
-_GRACE_S: Final = 0.25
-"""How long after a deadline the service's own refusal, which says more than a timeout, is still waited for."""
 
 
 class Client:
@@ -222,7 +219,7 @@ class _Call:
             "params": self.query,
             "content": self.body.content,
             "headers": {"Content-Type": self.body.content_type} | headers_of(self.options, remaining),
-            "timeout": self.timeout_s if remaining is None else remaining + _GRACE_S,
+            "timeout": self.timeout_s if remaining is None else remaining + GRACE_S,
         }
 
     def in_time(self, part: bytes) -> bytes:
@@ -232,7 +229,7 @@ class _Call:
             DeadlineExceeded: Its time is over.
         """
         remaining = self.remaining_s()
-        if remaining is not None and remaining < -_GRACE_S:
+        if remaining is not None and remaining < -GRACE_S:
             raise self._too_late("got it later")
         return part
 
@@ -244,7 +241,7 @@ class _Call:
             ClientError: It is a refusal, or none that can be read.
         """
         remaining = self.remaining_s()
-        if response.is_success and remaining is not None and remaining < -_GRACE_S:
+        if response.is_success and remaining is not None and remaining < -GRACE_S:
             raise self._too_late("got it later")
         if response.is_success:
             return read_answer(response.headers, content)

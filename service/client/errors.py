@@ -133,6 +133,7 @@ _BY_CODE: Final[dict[str, type[ServiceRefused]]] = {
     "model-unknown": ModelUnknown,
 }
 _BY_STATUS: Final[dict[int, type[ServiceRefused]]] = {
+    408: Unavailable,
     409: Superseded,
     429: Busy,
     503: Busy,

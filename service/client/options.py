@@ -7,7 +7,11 @@ from typing import Final, Literal, TypedDict
 
 from service.client.results import JSON, NPZ
 
-__all__ = ["Options", "headers_of", "query_of", "unix_seconds"]
+__all__ = ["GRACE_S", "STREAM_ID", "Options", "headers_of", "query_of", "unix_seconds"]
+
+GRACE_S: Final = 0.25
+"""How long after a deadline the service's own refusal, which says more than a timeout, is still waited for."""
+STREAM_ID: Final = "X-Stream-Id"
 
 
 class Options(TypedDict, total=False):
@@ -25,7 +29,7 @@ class Options(TypedDict, total=False):
     captured_at: When the frame was taken: an aware datetime, or Unix seconds.
     max_age_ms: Milliseconds after which the frame is too old to be worth an answer; goes with `captured_at`.
     stream_id: Frames of one stream replace each other: only the newest is answered. None is asked again: it would pass
-        for the newest.
+        for the newest. A model on trial answers a stream always or never, by this name.
     """
 
     threshold: float
@@ -81,7 +85,7 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
     if (stream := options.get("stream_id")) is not None:
         if not stream.isascii():
             raise ValueError(f"expected stream_id in ASCII, as HTTP's headers are, got {stream!r}")
-        headers["X-Stream-Id"] = stream
+        headers[STREAM_ID] = stream
     return headers
 
 

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["JSON", "NPZ", "FrameResult", "ModelNote", "Segmentation", "read_answer", "read_arrays", "read_json"]
+__all__ = [
+    "JSON",
+    "NPZ",
+    "FrameResult",
+    "ModelNote",
+    "Segmentation",
+    "read_answer",
+    "read_arrays",
+    "read_json",
+    "read_model",
+]
 
 JSON: Final = "application/json"
 NPZ: Final = "application/x-npz"
@@ -72,12 +82,15 @@ class Segmentation:
         model: Which model answered.
         timing_ms: Milliseconds by stage: decode, queue, infer, encode.
         request_id: Under which the service's log has it.
+        age_ms: Milliseconds from when the frames were taken to when the service had the answer, if it was told when
+            that was; not of single requests for arrays.
     """
 
     frames: tuple[FrameResult, ...]
     model: ModelNote
     timing_ms: dict[str, float]
     request_id: str
+    age_ms: float | None = None
 
     @property
     def masks(self) -> NDArray[np.bool_]:
@@ -156,7 +169,7 @@ def read_json(document: Mapping[str, Any], request_id: str) -> Segmentation:
     Raises:
         KeyError, TypeError, ValueError: It is none.
     """
-    notes, model = document["frames"], document["model"]
+    notes, age_ms = document["frames"], document.get("age_ms")
     latents = _latents(document["latents"]) if document.get("latents") else [None] * len(notes)
     frames = [
         FrameResult(
@@ -170,10 +183,16 @@ def read_json(document: Mapping[str, Any], request_id: str) -> Segmentation:
     ]
     return Segmentation(
         frames=tuple(frames),
-        model=ModelNote(str(model["name"]), int(model["version"]), str(model["sha256"])),
+        model=read_model(document["model"]),
         timing_ms={stage: float(ms) for stage, ms in document.get("timing_ms", {}).items()},
         request_id=request_id,
+        age_ms=None if age_ms is None else float(age_ms),
     )
+
+
+def read_model(note: Mapping[str, Any]) -> ModelNote:
+    """Which model answered, as JSON says it."""
+    return ModelNote(str(note["name"]), int(note["version"]), str(note["sha256"]))
 
 
 def read_arrays(content: bytes) -> tuple[FrameResult, ...]:

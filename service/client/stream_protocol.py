@@ -6,21 +6,29 @@ What they are is said where the service answers them.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from service.client.errors import AnswerUnreadable, ClientError, ServiceRefused, Superseded, refusal
-from service.client.options import Options, query_of, unix_seconds
-from service.client.results import JSON, NPZ, ModelNote, Segmentation, read_arrays, read_json
+from service.client.errors import (
+    AnswerUnreadable,
+    ClientError,
+    DeadlineExceeded,
+    ServiceRefused,
+    Superseded,
+    refusal,
+)
+from service.client.options import GRACE_S, STREAM_ID, Options, headers_of, query_of, unix_seconds
+from service.client.results import JSON, NPZ, ModelNote, Segmentation, read_arrays, read_json, read_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
-__all__ = ["Protocol", "StreamResult", "note_of", "stream_address"]
+__all__ = ["Bounds", "Protocol", "StreamResult", "note_of", "stream_address", "stream_headers"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,32 +61,93 @@ class StreamResult:
         return self.answer
 
 
+class Bounds(NamedTuple):
+    """Until when an answer is worth having.
+
+    Attributes:
+        captured_at: When the frame was taken: an aware datetime, or Unix seconds.
+        deadline_ms: Milliseconds from when it is sent.
+        max_age_ms: Milliseconds from when it was taken.
+    """
+
+    captured_at: datetime | float | None = None
+    deadline_ms: float | None = None
+    max_age_ms: float | None = None
+
+    def over(self, others: Bounds) -> Bounds:
+        """These, and where there are none, the others."""
+        return others._replace(**{name: value for name, value in self._asdict().items() if value is not None})
+
+    def left_s(self, unix_s: float) -> float:
+        """Seconds that are left at a moment; infinity without a bound."""
+        left_s = math.inf if self.deadline_ms is None else self.deadline_ms / 1000
+        if self.max_age_ms is not None and self.captured_at is not None:
+            left_s = min(left_s, self.max_age_ms / 1000 - (unix_s - unix_seconds(self.captured_at)))
+        return left_s
+
+
 class Protocol:
     """The messages of a stream, and who owes whom.
 
+    Args:
+        bounds: Those of all frames.
+        clock: Seconds from any fixed moment.
+        wall: Unix seconds.
+
     Attributes:
         credits: Frames that may be sent now.
-        pending: Frames that are sent and not settled.
         model: Which model answers, once the service has said hello.
         settled: What has become of frames and nobody has taken yet.
         ended: Why the stream has ended, once the service has said so.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        bounds: Bounds = Bounds(),  # noqa: B008 - it cannot be changed
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.credits = 0
-        self.pending = 0
         self.model: ModelNote | None = None
         self.settled: deque[StreamResult] = deque()
         self.ended: ClientError | None = None
+        self._bounds = bounds
+        self._clock = clock
+        self._wall = wall
         self._seq = 0
         self._head: dict[str, Any] | None = None
+        self._due_s: dict[int, float] = {}
 
-    def sent(self) -> int:
-        """A frame is sent: which it is."""
+    @property
+    def pending(self) -> int:
+        """Frames that are sent and not settled."""
+        return len(self._due_s)
+
+    def sent(self, bounds: Bounds = Bounds()) -> int:  # noqa: B008 - it cannot be changed
+        """A frame is sent, with bounds of its own, perhaps: which it is."""
+        self._due_s[self._seq] = self._clock() + bounds.over(self._bounds).left_s(self._wall())
         self.credits -= 1
-        self.pending += 1
         self._seq += 1
         return self._seq - 1
+
+    def patience_s(self) -> float | None:
+        """For how long a message is to be waited for; None for as long as it takes."""
+        due_s = min(self._due_s.values(), default=math.inf)
+        return None if due_s == math.inf else max(0.0, due_s + GRACE_S - self._clock())
+
+    def expire(self) -> None:
+        """Settle what nothing has been heard of within its time: the service, or the way to it, stands still."""
+        now_s = self._clock()
+        for seq in [seq for seq, due_s in self._due_s.items() if now_s >= due_s + GRACE_S]:
+            del self._due_s[seq]
+            self.settled.append(StreamResult(seq, None, _too_late("nothing has been heard of the service")))
+
+    def keep_newest(self) -> None:
+        """Of answers that nobody has taken yet only the newest stands: it came when the older were still there."""
+        newest = max((result.seq for result in self.settled if result.answer is not None), default=-1)
+        for index, result in enumerate(self.settled):
+            if result.answer is not None and result.seq < newest:
+                self.settled[index] = StreamResult(result.seq, None, _superseded())
 
     def receive(self, message: str | bytes) -> None:
         """Take a message of the service.
@@ -100,16 +169,15 @@ class Protocol:
     def _receive_text(self, document: Mapping[str, Any]) -> None:
         kind = document["type"]
         if kind == "hello":
-            note = document["model"]
-            self.model = ModelNote(str(note["name"]), int(note["version"]), str(note["sha256"]))
+            self.model = read_model(document["model"])
             self.credits = int(document["credits"])
         elif kind == "answer" and "answer" in document:
-            self._settle(document["seq"], read_json(document["answer"], ""), None)
+            request_id = str(document.get("request_id", ""))
+            self._settle(document["seq"], read_json(document["answer"], request_id), None)
         elif kind == "answer":
             self._head = dict(document)
         elif kind == "superseded":
-            taken = Superseded("a newer frame of this stream took this one's place", status=409, code="superseded")
-            self._settle(document["seq"], None, taken)
+            self._settle(document["seq"], None, _superseded())
         elif kind == "error":
             problem = document["problem"]
             error = refusal(int(problem["status"]), {}, json.dumps(problem).encode(), time.time())
@@ -123,12 +191,33 @@ class Protocol:
             raise ValueError("a body that was not announced")
         head, self._head = self._head, None
         timing = {stage: float(ms) for stage, ms in head.get("timing_ms", {}).items()}
-        self._settle(head["seq"], Segmentation(read_arrays(content), self.model, timing, ""), None)
+        model = read_model(head["model"]) if "model" in head else self.model
+        age_ms = head.get("age_ms")
+        answer = Segmentation(
+            read_arrays(content),
+            model,
+            timing,
+            str(head.get("request_id", "")),
+            None if age_ms is None else float(age_ms),
+        )
+        self._settle(head["seq"], answer, None)
 
     def _settle(self, seq: int, answer: Segmentation | None, error: ServiceRefused | None) -> None:
-        self.settled.append(StreamResult(int(seq), answer, error))
         self.credits += 1
-        self.pending -= 1
+        due_s = self._due_s.pop(int(seq), None)
+        if due_s is None:  # it has been given up
+            return
+        if answer is not None and self._clock() > due_s + GRACE_S:
+            answer, error = None, _too_late("got it later")
+        self.settled.append(StreamResult(int(seq), answer, error))
+
+
+def _superseded() -> Superseded:
+    return Superseded("a newer frame of this stream took this one's place", status=409, code="superseded")
+
+
+def _too_late(instead: str) -> DeadlineExceeded:
+    return DeadlineExceeded(f"expected an answer while it is worth having, {instead}", status=504)
 
 
 def stream_address(url: str, options: Options) -> str:
@@ -140,8 +229,8 @@ def stream_address(url: str, options: Options) -> str:
     Raises:
         TypeError: There is no such option, or none of a whole stream.
     """
-    if of_frames := options.keys() & {"captured_at", "stream_id"}:
-        raise TypeError(f"expected options of a whole stream, got {sorted(of_frames)}; `send` takes captured_at")
+    if "captured_at" in options:
+        raise TypeError("expected options of a whole stream, got captured_at; `send` takes it, and `Captured` has it")
     query = query_of(options)
     query["accept"] = NPZ if options.get("probability") else JSON
     query |= {name: f"{value:g}" for name in ("deadline_ms", "max_age_ms") if (value := options.get(name)) is not None}
@@ -150,13 +239,25 @@ def stream_address(url: str, options: Options) -> str:
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/stream?{urlencode(query)}"
 
 
-def note_of(captured_at: datetime | float | None, deadline_ms: float | None, max_age_ms: float | None) -> str | None:
+def stream_headers(options: Options, headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of the request that becomes the stream: those of every request, and the stream's name.
+
+    >>> stream_headers({"stream_id": "wrist"}, {})
+    {'X-Stream-Id': 'wrist'}
+
+    Raises:
+        ValueError: A name that no header can hold.
+    """
+    named = headers_of(options, None).get(STREAM_ID)
+    return dict(headers) if named is None else {**headers, STREAM_ID: named}
+
+
+def note_of(bounds: Bounds) -> str | None:
     """The message that says what is true of the next frame alone; None if there is nothing to say.
 
-    >>> note_of(12.5, None, 100)
+    >>> note_of(Bounds(captured_at=12.5, max_age_ms=100))
     '{"captured_at": 12.5, "max_age_ms": 100}'
     """
-    captured = None if captured_at is None else unix_seconds(captured_at)
-    values = {"captured_at": captured, "deadline_ms": deadline_ms, "max_age_ms": max_age_ms}
-    said = {name: value for name, value in values.items() if value is not None}
+    captured = None if bounds.captured_at is None else unix_seconds(bounds.captured_at)
+    said = {name: value for name, value in bounds._replace(captured_at=captured)._asdict().items() if value is not None}
     return json.dumps(said) if said else None

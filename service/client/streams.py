@@ -7,9 +7,9 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from service.client.errors import BadRequest, Unreachable
+from service.client.errors import BadRequest, ClientError, Unreachable
 from service.client.pictures import Frame, body_of
-from service.client.stream_protocol import Protocol, StreamResult, note_of, stream_address
+from service.client.stream_protocol import Bounds, Protocol, StreamResult, note_of, stream_address, stream_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncStream", "Captured", "Stream", "open_async_stream", "open_stream"]
 
 _TOO_LARGE: Final = 1009
+_LOOK_S: Final = 0.2
+"""How often it is looked whether a stream has ended, or something has become late, while nothing comes."""
 
 
 class Captured(NamedTuple):
@@ -39,58 +41,57 @@ class Stream:
     Args:
         socket: Its connection.
         address: Where it leads, for the errors.
+        bounds: Until when answers are worth having, for all its frames.
     """
 
-    def __init__(self, socket: ClientConnection, address: str) -> None:
+    def __init__(self, socket: ClientConnection, address: str, bounds: Bounds = Bounds()) -> None:  # noqa: B008
         self._socket = socket
         self._address = address
-        self._protocol = Protocol()
+        self._protocol = Protocol(bounds)
         self._is_read = False  # whether a thread waits for a message
         self._changed = threading.Condition()
 
     @property
     def model(self) -> ModelNote | None:
-        """Which model answers, as the service said in its hello."""
+        """Which model answers, as the service said in its hello; each answer names its own."""
         return self._protocol.model
 
     def run(self, frames: Iterable[Frame | Captured]) -> Iterator[StreamResult]:
-        """Send frames, and give what becomes of each as soon as it is known.
+        """Send frames, and give what becomes of each as soon as it is known, for as long as the stream lasts.
 
         The frames are taken in a thread of their own, each when there is a credit for it: a source that always gives
-        its newest frame loses nothing of that here. With a bound on age each has to be `Captured`.
+        its newest frame loses nothing of that here. It is to be another one for each run, as one frame more may be
+        taken from it after the run has been left. With a bound on age each frame has to be `Captured`.
+
+        Who is slow to take results gets the newest answer; those that had been waiting by then are `Superseded`, and no
+        more frames are sent than there are credits beside what has not been taken. What nothing is heard of within its
+        deadline is a `DeadlineExceeded`. A stream that has ended does not begin again by itself: open another.
 
         Raises:
             ClientError: The stream has ended; why is said by its kind.
         """
-        ended: list[BaseException | None] = []
-        left = threading.Event()
-
-        def send_all() -> None:
-            try:
-                for frame in frames:
-                    if left.is_set():
-                        return
-                    self._send(frame)
-            except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
-                ended.append(error)
-            finally:
-                with self._changed:
-                    ended.append(None)
-                    self._changed.notify_all()
-
-        threading.Thread(target=send_all, name="robomask-stream", daemon=True).start()
+        sending = _Sending(self, frames)
         state = self._protocol
+        over: ClientError | None = None
         try:
             while True:
+                over = over or self._take_what_is_there()
                 with self._changed:
-                    self._changed.wait_for(lambda: state.settled or state.pending or ended)
-                    if ended and ended[0] is not None:
-                        raise ended[0]
-                    if not state.settled and not state.pending:
-                        return
-                yield self.receive()
+                    state.keep_newest()
+                    result = state.settled.popleft() if state.settled else None
+                    self._changed.notify_all()  # there is room for another
+                if result is not None:
+                    yield result
+                elif state.pending and over is None:
+                    over = self._take_one()
+                elif not state.pending and sending.is_over(_LOOK_S if over is not None else 0.0):
+                    return
+                elif over is not None:
+                    raise over
+                else:  # the only message that can come is that the stream ends
+                    self.wait_for_frames(sending)
         finally:
-            left.set()
+            sending.leave()
 
     def send(
         self,
@@ -111,10 +112,11 @@ class Stream:
         Raises:
             ClientError: The stream has ended.
         """
-        content, note = body_of(frame).content, note_of(captured_at, deadline_ms, max_age_ms)
+        bounds = Bounds(captured_at, deadline_ms, max_age_ms)
+        content, note = body_of(frame).content, note_of(bounds)
         self._take_until(lambda: self._protocol.credits > 0)
         with self._changed:  # before the answer can come
-            seq = self._protocol.sent()
+            seq = self._protocol.sent(bounds)
             self._changed.notify_all()
         try:
             with _ended(self._address):
@@ -125,11 +127,8 @@ class Stream:
             self._take_until(lambda: False)  # up to the last message, which says why
         return seq
 
-    def _send(self, frame: Frame | Captured) -> int:
-        return self.send(frame.frame, captured_at=frame.at) if isinstance(frame, Captured) else self.send(frame)
-
     def receive(self) -> StreamResult:
-        """What becomes known next of a frame that was sent.
+        """What becomes known next of a frame that was sent; after its deadline, that nothing has.
 
         Raises:
             ClientError: The stream has ended.
@@ -145,71 +144,160 @@ class Stream:
         """End the stream; frames that are not settled are forgotten."""
         self._socket.close()
 
+    def wait_for_room(self, left: threading.Event) -> None:
+        """Wait for a credit beside those of results that nobody has taken yet; or for `left`."""
+        state = self._protocol
+        with self._changed:
+            self._changed.wait_for(lambda: state.credits > len(state.settled) or left.is_set())
+
+    def wait_for_frames(self, sending: _Sending, timeout_s: float = _LOOK_S) -> None:
+        """Wait for a moment until a frame is sent, or there are no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._protocol.pending or sending.has_ended, timeout_s)
+
+    def tell(self) -> None:
+        """Let who waits look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take_what_is_there(self) -> ClientError | None:
+        """Take all messages that have come; why there will be none any more, if so."""
+        try:
+            while self._read(0.0):
+                pass
+        except ClientError as error:
+            return error
+        return None
+
+    def _take_one(self) -> ClientError | None:
+        """Wait for a message for as long as one may be expected; why there will be none any more, if so."""
+        try:
+            self._read(self._protocol.patience_s())
+        except ClientError as error:
+            return error
+        return None
+
     def _take_until(self, there: Callable[[], bool]) -> None:
-        """Take messages until something is there, perhaps by what another thread takes.
+        """Take messages until something is there, perhaps by what another thread takes."""
+        while not there():
+            self._read(self._protocol.patience_s())
+
+    def _read(self, timeout_s: float | None) -> bool:
+        """Take a message, or wait until another thread has; False if none has come in time.
 
         Who waits for the other thread hears of each message that it takes: a lock might go back to that thread again
         and again, while what this one waits for has long been there.
         """
-        while True:
+        with self._changed:
+            if self._is_read:
+                return self._changed.wait(timeout_s)
+            if self._protocol.ended is not None:
+                raise self._protocol.ended
+            self._is_read = True
+        message: str | bytes | None = None
+        try:
+            with _ended(self._address), contextlib.suppress(TimeoutError):
+                message = self._socket.recv(timeout_s)
             with self._changed:
-                self._changed.wait_for(lambda: there() or not self._is_read)
-                if there():
-                    return
-                if self._protocol.ended is not None:
-                    raise self._protocol.ended
-                self._is_read = True
-            try:
-                with _ended(self._address):
-                    message = self._socket.recv()
-                with self._changed:
+                if message is not None:
                     self._protocol.receive(message)
-            finally:
-                with self._changed:
-                    self._is_read = False
-                    self._changed.notify_all()
+                self._protocol.expire()
+        finally:
+            with self._changed:
+                self._is_read = False
+                self._changed.notify_all()
+        return message is not None
+
+
+class _Sending:
+    """Takes a run's frames and sends them, in a thread of its own."""
+
+    def __init__(self, stream: Stream, frames: Iterable[Frame | Captured]) -> None:
+        self._stream = stream
+        self._frames = iter(frames)
+        self._left = threading.Event()
+        self._error: BaseException | None = None
+        self.has_ended = False
+        threading.Thread(target=self._send_all, name="robomask-stream", daemon=True).start()
+
+    def is_over(self, wait_s: float) -> bool:
+        """Whether there are no more frames, or will be none in a moment.
+
+        Raises:
+            BaseException: What the source of frames has raised, or why the stream has ended.
+        """
+        if wait_s:
+            self._stream.wait_for_frames(self, wait_s)
+        if self.has_ended and self._error is not None:
+            raise self._error
+        return self.has_ended
+
+    def leave(self) -> None:
+        """Send no more."""
+        self._left.set()
+        self._stream.tell()
+
+    def _send_all(self) -> None:
+        try:
+            while True:
+                self._stream.wait_for_room(self._left)
+                if self._left.is_set():
+                    return
+                frame = next(self._frames, None)
+                if frame is None or self._left.is_set():
+                    return
+                if isinstance(frame, Captured):
+                    self._stream.send(frame.frame, captured_at=frame.at)
+                else:
+                    self._stream.send(frame)
+        except BaseException as error:  # noqa: BLE001 - raised again where the results are taken
+            self._error = error
+        finally:
+            self.has_ended = True
+            self._stream.tell()
 
 
 class AsyncStream:
     """The same for asyncio; one task may send while another receives."""
 
-    def __init__(self, socket: AsyncConnection, address: str) -> None:
+    def __init__(self, socket: AsyncConnection, address: str, bounds: Bounds = Bounds()) -> None:  # noqa: B008
         self._socket = socket
         self._address = address
-        self._protocol = Protocol()
+        self._protocol = Protocol(bounds)
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
 
     @property
     def model(self) -> ModelNote | None:
-        """Which model answers, as the service said in its hello."""
+        """Which model answers, as the service said in its hello; each answer names its own."""
         return self._protocol.model
 
     async def run(self, frames: AsyncIterable[Frame | Captured]) -> AsyncIterator[StreamResult]:
         """As `Stream.run`; the frames are taken in a task of their own."""
-
-        async def send_all() -> None:
-            try:
-                async for frame in frames:
-                    await self._send(frame)
-            finally:
-                self._changed.set()
-
-        sending = asyncio.create_task(send_all())
         state = self._protocol
+        sending, reading = asyncio.create_task(self._send_all(frames)), asyncio.create_task(self._read_all())
+        for task in (sending, reading):
+            task.add_done_callback(lambda _: self._changed.set())
         try:
             while True:
-                while not (state.settled or state.pending or sending.done()):
+                state.keep_newest()
+                if state.settled:
+                    result = state.settled.popleft()
+                    self._changed.set()  # there is room for another
+                    yield result
+                    await asyncio.sleep(0)  # let what has come meanwhile be read
+                elif reading.done() and (state.pending or not (await asyncio.wait({sending}, timeout=_LOOK_S))[0]):
+                    reading.result()
+                elif sending.done() and not state.pending:
+                    sending.result()
+                    return
+                else:
                     self._changed.clear()
                     await self._changed.wait()
-                    await asyncio.sleep(0)  # lets a task that has ended be seen as such
-                if sending.done():
-                    sending.result()
-                if not state.settled and not state.pending:
-                    return
-                yield await self.receive()
         finally:
-            sending.cancel()
+            for task in (sending, reading):
+                task.cancel()
+            await asyncio.gather(sending, reading, return_exceptions=True)
 
     async def send(
         self,
@@ -220,9 +308,10 @@ class AsyncStream:
         max_age_ms: float | None = None,
     ) -> int:
         """As `Stream.send`."""
-        content, note = body_of(frame).content, note_of(captured_at, deadline_ms, max_age_ms)
+        bounds = Bounds(captured_at, deadline_ms, max_age_ms)
+        content, note = body_of(frame).content, note_of(bounds)
         await self._take_until(lambda: self._protocol.credits > 0)
-        seq = self._protocol.sent()
+        seq = self._protocol.sent(bounds)
         self._changed.set()
         try:
             with _ended(self._address):
@@ -232,11 +321,6 @@ class AsyncStream:
         except Unreachable:
             await self._take_until(lambda: False)  # up to the last message, which says why
         return seq
-
-    async def _send(self, frame: Frame | Captured) -> int:
-        if isinstance(frame, Captured):
-            return await self.send(frame.frame, captured_at=frame.at)
-        return await self.send(frame)
 
     async def receive(self) -> StreamResult:
         """As `Stream.receive`."""
@@ -251,17 +335,45 @@ class AsyncStream:
         """As `Stream.close`."""
         await self._socket.close()
 
+    async def _send_all(self, frames: AsyncIterable[Frame | Captured]) -> None:
+        state, source = self._protocol, aiter(frames)
+        while True:
+            while state.credits <= len(state.settled):
+                self._changed.clear()
+                await self._changed.wait()
+            try:
+                frame = await anext(source)
+            except StopAsyncIteration:
+                return
+            if isinstance(frame, Captured):
+                await self.send(frame.frame, captured_at=frame.at)
+            else:
+                await self.send(frame)
+
+    async def _read_all(self) -> None:
+        while True:
+            await self._read(lambda: False)
+
     async def _take_until(self, there: Callable[[], bool]) -> None:
         while not there():
-            async with self._reading:
-                if there():
-                    return
-                if self._protocol.ended is not None:
-                    raise self._protocol.ended
-                with _ended(self._address):
+            await self._read(there)
+
+    async def _read(self, there: Callable[[], bool]) -> None:
+        """Take a message, unless something has become there meanwhile; or give up what has not come in time."""
+        async with self._reading:
+            if there():
+                return
+            if self._protocol.ended is not None:
+                raise self._protocol.ended
+            patience_s = self._protocol.patience_s()
+            message: str | bytes | None = None
+            with _ended(self._address), contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S if patience_s is None else min(patience_s, _LOOK_S)):
                     message = await self._socket.recv()
+            if message is not None:
                 self._protocol.receive(message)
-                self._changed.set()
+            self._protocol.expire()
+            self._changed.set()
 
 
 @contextlib.contextmanager
@@ -274,16 +386,11 @@ def open_stream(url: str, options: Options, headers: Mapping[str, str], timeout_
     from websockets.sync.client import connect  # noqa: PLC0415 - only streams need it
 
     address = stream_address(url, options)
-    arguments: dict[str, Any] = {
-        "additional_headers": dict(headers),
-        "open_timeout": timeout_s,
-        "max_size": None,
-        "compression": None,
-    }
+    arguments = _arguments(options, headers, timeout_s)
     with contextlib.ExitStack() as stack:
         with _ended(url):
             socket = stack.enter_context(connect(address, **arguments))
-        stream = Stream(socket, url)
+        stream = Stream(socket, url, _bounds(options))
         stream.greet()
         yield stream
 
@@ -296,18 +403,30 @@ async def open_async_stream(
     from websockets.asyncio.client import connect  # noqa: PLC0415 - only streams need it
 
     address = stream_address(url, options)
-    arguments: dict[str, Any] = {
-        "additional_headers": dict(headers),
-        "open_timeout": timeout_s,
-        "max_size": None,
-        "compression": None,
-    }
+    arguments = _arguments(options, headers, timeout_s)
     async with contextlib.AsyncExitStack() as stack:
         with _ended(url):
             socket = await stack.enter_async_context(connect(address, **arguments))
-        stream = AsyncStream(socket, url)
+        stream = AsyncStream(socket, url, _bounds(options))
         await stream.greet()
         yield stream
+
+
+def _bounds(options: Options) -> Bounds:
+    return Bounds(deadline_ms=options.get("deadline_ms"), max_age_ms=options.get("max_age_ms"))
+
+
+def _arguments(options: Options, headers: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
+    """How a connection is opened, and that one which is dead is noticed within about the time that it may take."""
+    return {
+        "additional_headers": stream_headers(options, headers),
+        "open_timeout": timeout_s,
+        "ping_interval": timeout_s / 2,
+        "ping_timeout": timeout_s / 2,
+        "close_timeout": min(10.0, timeout_s),
+        "max_size": None,
+        "compression": None,
+    }
 
 
 @contextlib.contextmanager

@@ -4,16 +4,19 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
 
 1.  The client connects to `/stream` with the query of `/segment` and, if it likes, `accept` (one of the media types
     that `/segment` answers with; `application/json` by default) and `deadline_ms` and `max_age_ms` for all its frames.
+    A header `X-Stream-Id` names it: by this name a model on trial answers a stream always or never.
 2.  The server says `{"type": "hello", "protocol": 1, "credits": C, "accept": ..., "model": {...}}`.
 3.  The client sends frames: a binary message is one frame, an encoded picture or a `.npy` array, or raw RGB24 if
     `width` and `height` are in the query. Frames count from 0 on: that is their `seq`. Before a frame it may send a
     text message with what is true of that frame alone:
     `{"captured_at": Unix seconds, "deadline_ms": ..., "max_age_ms": ...}`, each optional.
 4.  The server sends exactly one of these for every frame, in the order in which they are settled:
-    `{"type": "answer", "seq": n, "answer": {...}}`, the answer being the JSON that `/segment` gives; or, with another
-    `accept`, `{"type": "answer", "seq": n, "content_type": ..., "bytes": ..., "timing_ms": {...}, "age_ms": ...}` and
-    right after it one binary message, the body that `/segment` gives;
-    `{"type": "superseded", "seq": n}`: a newer frame was ready before the model was free for this one;
+    `{"type": "answer", "seq": n, "request_id": ..., "answer": {...}}`, the answer being the JSON that `/segment` gives;
+    or, with another `accept`, `{"type": "answer", "seq": n, "request_id": ..., "content_type": ..., "bytes": ...,
+    "model": {...}, "timing_ms": {...}, "age_ms": ...}` and right after it one binary message, the body that `/segment`
+    gives; answers come in the order of their frames;
+    `{"type": "superseded", "seq": n}`: a newer frame was ready before the model was free for this one, or has been
+    answered before it;
     `{"type": "error", "seq": n, "problem": {...}}`: the problem that `/segment` answers with. The stream goes on.
 5.  A frame costs a credit, and each of these messages gives one back. A client that sends a frame without a credit is
     told so and hung up on. With two credits or more the newest frame can always be sent while an older one runs.
@@ -159,6 +162,7 @@ class _Stream:
         self._frames: set[asyncio.Task[None]] = set()
         self._unsettled = 0
         self._seq = 0
+        self._answered = -1  # the newest frame that has its answer
 
     async def run(self) -> None:
         """Greet, then take frames until the client leaves or has to."""
@@ -235,6 +239,7 @@ class _Stream:
         try:
             try:
                 answer = await self._segment(asked, call)
+                self._keep_order(seq)
             except Superseded as error:
                 status, call.problem = status_of(error), error.code
                 self._all.metrics.count_failure(error)
@@ -258,6 +263,16 @@ class _Stream:
             if self._all.tracing is not None:
                 self._all.tracing.record(call, "frame of /stream", status, {"http.route": "/stream"})
 
+    def _keep_order(self, seq: int) -> None:
+        """Let no mask go out after that of a newer frame, which another core may have been quicker with.
+
+        Raises:
+            Superseded: It would.
+        """
+        if seq < self._answered:
+            raise Superseded("expected to answer before a newer frame of the same stream, which was quicker")
+        self._answered = seq
+
     async def _segment(self, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query
         call.freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
@@ -273,15 +288,24 @@ class _Stream:
 
     async def _answer(self, seq: int, form: Form, answer: Answer, call: Call) -> None:
         if form == "application/json":
-            text = f'{{"type":"answer","seq":{seq},"answer":{answer.content.decode("ascii")}}}'
+            head = f'{{"type":"answer","seq":{seq},"request_id":"{call.request_id}"'
+            text = f'{head},"answer":{answer.content.decode("ascii")}}}'
             await self._reply(text)
             return
         timing_ms = {stage: round(seconds * 1000, 3) for stage, seconds in call.stages_s.items()}
-        head: dict[str, Any] = {"type": "answer", "seq": seq, "content_type": form, "bytes": len(answer.content)}
+        said: dict[str, Any] = {
+            "type": "answer",
+            "seq": seq,
+            "request_id": call.request_id,
+            "content_type": form,
+            "bytes": len(answer.content),
+        }
+        if call.slot is not None:
+            said["model"] = call.slot.note.__dict__
         age_s = call.freshness.age_s(time.perf_counter())
         if age_s is not None:
-            head["age_ms"] = round(age_s * 1000, 3)
-        await self._reply({**head, "timing_ms": timing_ms}, answer.content)
+            said["age_ms"] = round(age_s * 1000, 3)
+        await self._reply({**said, "timing_ms": timing_ms}, answer.content)
 
     async def _reply(self, head: Mapping[str, Any] | str, content: bytes | None = None) -> None:
         """Settle a frame; its credit is back when the client can know of it."""

@@ -20,12 +20,14 @@ from service.client import (
     Busy,
     Captured,
     Client,
+    DeadlineExceeded,
     ModelUnknown,
     StreamResult,
     Superseded,
+    Unavailable,
     Unreachable,
 )
-from service.client.stream_protocol import Protocol
+from service.client.stream_protocol import Bounds, Protocol
 
 HELLO = {"type": "hello", "protocol": 1, "credits": 2, "model": {"name": "tiny", "version": 1, "sha256": "f" * 64}}
 
@@ -148,10 +150,142 @@ def test_leaving_early_leaves_nothing_hanging() -> None:
             break
 
 
-@pytest.mark.parametrize("option", ["stream_id", "captured_at"])
-def test_options_of_single_frames_are_refused(option: str) -> None:
-    with pytest.raises(TypeError, match="whole stream"), Client("http://127.0.0.1:9").stream(**{option: "x"}):  # type: ignore[misc]
+def test_options_of_single_frames_are_refused() -> None:
+    with pytest.raises(TypeError, match="whole stream"), Client("http://127.0.0.1:9").stream(captured_at=1.0):
         pass
+
+
+def answer_of(seq: int, version: int = 1) -> str:
+    frame = {"mask": {"size": [2, 2], "counts": "4"}, "area": 0, "bbox": [0, 0, 0, 0], "confidence": 0.9}
+    model = {"name": "tiny", "version": version, "sha256": "f" * 64}
+    return json.dumps({"type": "answer", "seq": seq, "request_id": "r", "answer": {"frames": [frame], "model": model}})
+
+
+def test_a_stream_has_a_name_if_it_is_given_one() -> None:
+    names: list[str | None] = []
+
+    def script(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        names.append(socket.request.headers.get("X-Stream-Id"))
+
+    with scripted(script) as client:
+        for options in ({"stream_id": "wrist"}, {}):
+            with client.stream(**options) as stream, pytest.raises(Unreachable):  # type: ignore[arg-type]
+                stream.receive()
+    assert names == ["wrist", None]
+
+
+def at_once(socket: ServerConnection) -> None:
+    for seq, _ in enumerate(socket):
+        socket.send(answer_of(seq))
+
+
+class Camera:
+    """Always has a frame, and knows which was the last."""
+
+    def __init__(self, frames: int) -> None:
+        self.left = frames
+        self.taken = 0
+
+    def __next__(self) -> bytes:
+        if self.taken == self.left:
+            raise StopIteration
+        self.taken += 1
+        return b"frame"
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+
+def test_who_takes_results_slowly_gets_the_newest() -> None:
+    with scripted(at_once) as client, client.stream() as stream:
+        camera, given = Camera(20), []
+        for result in stream.run(camera):
+            given.append(result.seq)
+            assert camera.taken <= len(given) + 2  # there are two credits
+            assert camera.taken - result.seq <= 3
+            while camera.taken < min(len(given) + 2, camera.left):  # as long as the use of a result takes
+                pass
+    assert given == list(range(20))
+
+
+def test_the_same_of_the_async_stream() -> None:
+    async def camera() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"frame"
+
+    async def run() -> list[StreamResult]:
+        async with AsyncClient(client._url) as own, own.stream() as stream:
+            results = []
+            async for result in stream.run(camera()):
+                results.append(result)
+                time.sleep(0.01)  # noqa: ASYNC251 - who blocks the event loop
+            return results
+
+    with scripted(at_once) as client:
+        results = asyncio.run(run())
+    assert [result.seq for result in results] == list(range(20))
+    assert all(result.superseded for result in results if result.answer is None)
+
+
+def test_an_answer_that_is_too_late_and_none_at_all_are_told() -> None:
+    go = threading.Event()
+
+    def script(socket: ServerConnection) -> None:
+        socket.recv()
+        go.wait()
+        socket.send(answer_of(0))
+        socket.recv()
+        socket.send(answer_of(1))
+
+    with scripted(script) as client, client.stream(deadline_ms=10) as stream:
+        stream.send(b"frame")
+        late = stream.receive()
+        assert isinstance(late.error, DeadlineExceeded)
+        assert "nothing has been heard" in str(late.error)
+        go.set()
+        stream.send(b"frame", deadline_ms=60_000)
+        assert stream.receive().seq == 1
+
+
+def test_time_decides_what_an_answer_is_worth() -> None:
+    now = [100.0]
+    protocol = Protocol(Bounds(deadline_ms=300), lambda: now[0], lambda: 1_700_000_000.0)
+    protocol.receive(json.dumps(HELLO))
+    for bounds in (Bounds(), Bounds(deadline_ms=5000), Bounds(captured_at=1_699_999_999.0, max_age_ms=900)):
+        protocol.sent(bounds)
+    assert protocol.patience_s() == pytest.approx(0.15)  # the last was too old by 0.1 s when it was sent
+    now[0] += 2
+    for seq in range(3):
+        protocol.receive(answer_of(seq))
+    assert [result.answer is not None for result in protocol.settled] == [False, True, False]
+    assert protocol.credits == 2
+    assert protocol.pending == 0
+
+
+def test_an_answer_names_its_model_and_its_request() -> None:
+    protocol = Protocol()
+    protocol.receive(json.dumps(HELLO))
+    protocol.sent()
+    protocol.receive(answer_of(0, version=2))
+    answer = protocol.settled[0].unwrap()
+    assert (answer.model.version, answer.request_id) == (2, "r")
+
+
+def test_a_stream_that_ends_while_the_camera_rests_is_noticed() -> None:
+    def script(socket: ServerConnection) -> None:
+        settle(socket, None, "stream-idle", 408)
+        socket.close(4408, "idle")
+
+    over = threading.Event()
+
+    def camera() -> Iterator[bytes]:
+        over.wait()
+        yield b"frame"
+
+    with scripted(script) as client, client.stream() as stream, pytest.raises(Unavailable, match="stream-idle"):
+        list(stream.run(camera()))
+    over.set()
 
 
 def test_a_body_without_its_announcement_is_refused() -> None:
@@ -180,6 +314,7 @@ class TestWithTheService:
                 assert (answer.masks[0] == (red_probability(frames)[index] >= 0.5)).all()
                 assert answer.model == stream.model
                 assert "infer" in answer.timing_ms
+                assert answer.request_id.endswith(f"-{index}")
                 if probability:
                     assert np.allclose(answer.probability[0], red_probability(frames)[index], atol=1e-5)
 
@@ -213,4 +348,5 @@ class TestWithTheService:
             assert old.error is not None
             assert old.error.status == 504
             (new,) = stream.run([Captured(golden_frames()[0], time.time())])
-            assert new.answer is not None
+            assert new.unwrap().age_ms is not None
+            assert 0 < new.unwrap().age_ms < 60_000
