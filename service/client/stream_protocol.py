@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from service.client.errors import (
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = ["Bounds", "Protocol", "StreamResult", "note_of", "stream_address", "stream_headers"]
+
+
+_MOST_UNTAKEN: Final = 32
+"""Results that wait to be taken, all of them but one being of frames without an answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +134,11 @@ class Protocol:
         self._seq += 1
         return self._seq - 1
 
+    def has_room(self, in_flight: int | None) -> bool:
+        """Whether to send another frame beside those in flight, to who takes the newest and is not far behind."""
+        is_free = self.credits > 0 and (in_flight is None or self.pending < in_flight)
+        return is_free and len(self.settled) < _MOST_UNTAKEN
+
     def patience_s(self) -> float | None:
         """For how long a message is to be waited for; None for as long as it takes."""
         due_s = min(self._due_s.values(), default=math.inf)
@@ -142,12 +151,22 @@ class Protocol:
             del self._due_s[seq]
             self.settled.append(StreamResult(seq, None, _too_late("nothing has been heard of the service")))
 
-    def keep_newest(self) -> None:
-        """Of answers that nobody has taken yet only the newest stands: it came when the older were still there."""
-        newest = max((result.seq for result in self.settled if result.answer is not None), default=-1)
-        for index, result in enumerate(self.settled):
-            if result.answer is not None and result.seq < newest:
-                self.settled[index] = StreamResult(result.seq, None, _superseded())
+    def take_newest(self) -> StreamResult | None:
+        """The newest answer, if there is one, else what was settled first; None if there is nothing.
+
+        Older answers that nobody has taken are superseded by it. It comes before them: who looks at one result in the
+        time of several frames would find nothing else.
+        """
+        newest = max((result.seq for result in self.settled if result.answer is not None), default=None)
+        if newest is None:
+            return self.settled.popleft() if self.settled else None
+        found = next(result for result in self.settled if result.seq == newest)
+        self.settled = deque(
+            result if result.answer is None else StreamResult(result.seq, None, _superseded())
+            for result in self.settled
+            if result is not found
+        )
+        return found
 
     def receive(self, message: str | bytes) -> None:
         """Take a message of the service.

@@ -56,29 +56,34 @@ class Stream:
         """Which model answers, as the service said in its hello; each answer names its own."""
         return self._protocol.model
 
-    def run(self, frames: Iterable[Frame | Captured]) -> Iterator[StreamResult]:
+    def run(self, frames: Iterable[Frame | Captured], *, in_flight: int | None = None) -> Iterator[StreamResult]:
         """Send frames, and give what becomes of each as soon as it is known, for as long as the stream lasts.
 
         The frames are taken in a thread of their own, each when there is a credit for it: a source that always gives
         its newest frame loses nothing of that here. It is to be another one for each run, as one frame more may be
         taken from it after the run has been left. With a bound on age each frame has to be `Captured`.
 
-        Who is slow to take results gets the newest answer; those that had been waiting by then are `Superseded`, and no
-        more frames are sent than there are credits beside what has not been taken. What nothing is heard of within its
-        deadline is a `DeadlineExceeded`. A stream that has ended does not begin again by itself: open another.
+        Who is slow to take results gets the newest answer first; those that had been waiting by then are `Superseded`.
+        What nothing is heard of within its deadline is a `DeadlineExceeded`. A stream that has ended does not begin
+        again by itself: open another.
+
+        Args:
+            frames: The frames.
+            in_flight: Most frames that are sent and not settled; by default as many as there are credits. A service
+                with few cores runs a single one on all of them: with 1 answers are the freshest, with more there are
+                more of them.
 
         Raises:
             ClientError: The stream has ended; why is said by its kind.
         """
-        sending = _Sending(self, frames)
+        sending = _Sending(self, frames, in_flight)
         state = self._protocol
         over: ClientError | None = None
         try:
             while True:
                 over = over or self._take_what_is_there()
                 with self._changed:
-                    state.keep_newest()
-                    result = state.settled.popleft() if state.settled else None
+                    result = state.take_newest()
                     self._changed.notify_all()  # there is room for another
                 if result is not None:
                     yield result
@@ -144,11 +149,10 @@ class Stream:
         """End the stream; frames that are not settled are forgotten."""
         self._socket.close()
 
-    def wait_for_room(self, left: threading.Event) -> None:
-        """Wait for a credit beside those of results that nobody has taken yet; or for `left`."""
-        state = self._protocol
+    def wait_for_room(self, in_flight: int | None, left: threading.Event) -> None:
+        """Wait until another frame is to be sent; or for `left`."""
         with self._changed:
-            self._changed.wait_for(lambda: state.credits > len(state.settled) or left.is_set())
+            self._changed.wait_for(lambda: self._protocol.has_room(in_flight) or left.is_set())
 
     def wait_for_frames(self, sending: _Sending, timeout_s: float = _LOOK_S) -> None:
         """Wait for a moment until a frame is sent, or there are no more."""
@@ -212,8 +216,9 @@ class Stream:
 class _Sending:
     """Takes a run's frames and sends them, in a thread of its own."""
 
-    def __init__(self, stream: Stream, frames: Iterable[Frame | Captured]) -> None:
+    def __init__(self, stream: Stream, frames: Iterable[Frame | Captured], in_flight: int | None) -> None:
         self._stream = stream
+        self._in_flight = in_flight
         self._frames = iter(frames)
         self._left = threading.Event()
         self._error: BaseException | None = None
@@ -240,7 +245,7 @@ class _Sending:
     def _send_all(self) -> None:
         try:
             while True:
-                self._stream.wait_for_room(self._left)
+                self._stream.wait_for_room(self._in_flight, self._left)
                 if self._left.is_set():
                     return
                 frame = next(self._frames, None)
@@ -272,17 +277,17 @@ class AsyncStream:
         """Which model answers, as the service said in its hello; each answer names its own."""
         return self._protocol.model
 
-    async def run(self, frames: AsyncIterable[Frame | Captured]) -> AsyncIterator[StreamResult]:
+    async def run(
+        self, frames: AsyncIterable[Frame | Captured], *, in_flight: int | None = None
+    ) -> AsyncIterator[StreamResult]:
         """As `Stream.run`; the frames are taken in a task of their own."""
         state = self._protocol
-        sending, reading = asyncio.create_task(self._send_all(frames)), asyncio.create_task(self._read_all())
+        sending, reading = asyncio.create_task(self._send_all(frames, in_flight)), asyncio.create_task(self._read_all())
         for task in (sending, reading):
             task.add_done_callback(lambda _: self._changed.set())
         try:
             while True:
-                state.keep_newest()
-                if state.settled:
-                    result = state.settled.popleft()
+                if (result := state.take_newest()) is not None:
                     self._changed.set()  # there is room for another
                     yield result
                     await asyncio.sleep(0)  # let what has come meanwhile be read
@@ -335,10 +340,10 @@ class AsyncStream:
         """As `Stream.close`."""
         await self._socket.close()
 
-    async def _send_all(self, frames: AsyncIterable[Frame | Captured]) -> None:
+    async def _send_all(self, frames: AsyncIterable[Frame | Captured], in_flight: int | None) -> None:
         state, source = self._protocol, aiter(frames)
         while True:
-            while state.credits <= len(state.settled):
+            while not state.has_room(in_flight):
                 self._changed.clear()
                 await self._changed.wait()
             try:

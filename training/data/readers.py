@@ -20,7 +20,7 @@ from training.data.frames import FrameSet, concatenate, to_model_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-ANNOTATION_FILES = ("_annotations.coco.json", "annotations.json")
+ANNOTATION_FILES = ("_annotations.coco.json", "annotations.coco.json", "annotations.json")
 ROBOT = "robot"
 _ARRAYS = ("frames", "masks", "scene", "split", "quality")
 _NUMBER = re.compile(r"[\s.]*\(?[0-9]+\)?$")
