@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import CliApp, CliPositionalArg
+from pydantic import BaseModel, Field
+from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
 
 from export.commands.evaluate import select
 from export.conditions import CONDITIONS
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class ConditionsConfig(BaseModel):
     """Measure the IoU of models on frames as they are and as other cameras would have given them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     model: CliPositionalArg[list[str]] = Field(
         min_length=1, description="run folders, bundles or addresses of services"

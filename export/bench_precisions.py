@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import CliApp, CliPositionalArg
+from pydantic import BaseModel, Field
+from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
 from tqdm import tqdm
 
 from export.commands.evaluate import select
@@ -41,7 +41,8 @@ COLLAPSED = "pytorch collapsed"
 class BenchConfig(BaseModel):
     """Time a bundle's precisions and the PyTorch network they come from, one frame at a time, taking turns."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     bundle: CliPositionalArg[Path] = Field(description="a bundle with an fp32 model")
     data: Path | None = Field(None, description="labelled frames, to measure IoU as well")

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import CliApp, CliPositionalArg
+from pydantic import BaseModel, Field
+from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
 
 from export.cross_validate import cross_validate
 from export.evaluate import EvaluationError, evaluate
@@ -34,7 +34,8 @@ class EvaluateConfig(BaseModel):
     scene out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     model: CliPositionalArg[list[str]] = Field(
         min_length=1,

@@ -6,8 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import CliApp, CliPositionalArg
+from pydantic import BaseModel, Field
+from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
 
 from export.commands.evaluate import select
 from export.pack import DEFAULT_NAME, pack
@@ -28,7 +28,8 @@ class ExportConfig(BaseModel):
     A bundle can be exported once more, to give it precisions that it has not.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     source: CliPositionalArg[Path] = Field(description="a finished run folder, or a bundle")
     models: Path = Field(Path("models"), description="the model repository to publish into")

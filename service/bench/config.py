@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from service.contract import Precision
 
@@ -17,7 +18,8 @@ _PICTURES: Final = (".png", ".pdf", ".svg", ".jpg")
 class BenchConfig(BaseModel):
     """Measure a service: closed loops, an open loop at camera rate, and, beside them, what the model alone can do."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     url: str | None = Field(None, description="http://host:port of the service, or the whole address of its route")
     serve: bool = Field(False, description="start the service on this machine for the benchmark, with --bundle")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import CliPositionalArg
+from pydantic import BaseModel, Field, model_validator
+from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from service.contract import Precision
 from service.frames.geometry import Fit
@@ -18,7 +18,8 @@ __all__ = ["SegmentConfig"]
 class SegmentConfig(BaseModel):
     """Segment pictures, folders and videos; the same command again goes on where it was interrupted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     inputs: CliPositionalArg[tuple[Path, ...]] = Field(min_length=1, description="pictures, videos, or folders of them")
     out: Path = Field(description="folder for the results")

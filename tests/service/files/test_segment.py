@@ -166,6 +166,14 @@ def test_a_newer_version_does_not_go_on_with_the_work_of_another(
     assert main([*command, "--version", "1"]) == 0
 
 
+def test_the_environment_is_not_taken_for_options(
+    folder: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("url", "http://127.0.0.1:9")
+    monkeypatch.setenv("threshold", "2")
+    assert main([str(folder), "--out", str(tmp_path / "out"), "--models", str(repository)]) == 0
+
+
 def test_an_option_without_its_value_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["frames", "--out"])
