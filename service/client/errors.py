@@ -129,11 +129,11 @@ class ServiceFault(ServiceRefused):
 _BY_CODE: Final[dict[str, type[ServiceRefused]]] = {
     "superseded": Superseded,
     "busy": Busy,
+    "stream-idle": Unavailable,
     "not-ready": NotReady,
     "model-unknown": ModelUnknown,
 }
 _BY_STATUS: Final[dict[int, type[ServiceRefused]]] = {
-    408: Unavailable,
     409: Superseded,
     429: Busy,
     503: Busy,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import zipfile
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Protocol", "StreamResult", "note_of", "stream_address", "stream_headers"]
 
 
-_MOST_UNTAKEN: Final = 32
+_MOST_UNTAKEN: Final = 1024
 """Results that wait to be taken, all of them but one being of frames without an answer."""
 
 
@@ -86,7 +87,8 @@ class Bounds(NamedTuple):
         """Seconds that are left at a moment; infinity without a bound."""
         left_s = math.inf if self.deadline_ms is None else self.deadline_ms / 1000
         if self.max_age_ms is not None and self.captured_at is not None:
-            left_s = min(left_s, self.max_age_ms / 1000 - (unix_s - unix_seconds(self.captured_at)))
+            age_s = max(0.0, unix_s - unix_seconds(self.captured_at))  # clocks may differ
+            left_s = min(left_s, self.max_age_ms / 1000 - age_s)
         return left_s
 
 
@@ -137,7 +139,12 @@ class Protocol:
     def has_room(self, in_flight: int | None) -> bool:
         """Whether to send another frame beside those in flight, to who takes the newest and is not far behind."""
         is_free = self.credits > 0 and (in_flight is None or self.pending < in_flight)
-        return is_free and len(self.settled) < _MOST_UNTAKEN
+        return is_free and not self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether too many results wait to be taken."""
+        return len(self.settled) >= _MOST_UNTAKEN
 
     def patience_s(self) -> float | None:
         """For how long a message is to be waited for; None for as long as it takes."""
@@ -151,21 +158,28 @@ class Protocol:
             del self._due_s[seq]
             self.settled.append(StreamResult(seq, None, _too_late("nothing has been heard of the service")))
 
+    def supersede(self) -> None:
+        """Let the newest answer that nobody has taken be the only one."""
+        newest = max((result.seq for result in self.settled if result.answer is not None), default=None)
+        if newest is not None:
+            self.settled = deque(
+                StreamResult(result.seq, None, _superseded())
+                if result.answer is not None and result.seq != newest
+                else result
+                for result in self.settled
+            )
+
     def take_newest(self) -> StreamResult | None:
         """The newest answer, if there is one, else what was settled first; None if there is nothing.
 
         Older answers that nobody has taken are superseded by it. It comes before them: who looks at one result in the
         time of several frames would find nothing else.
         """
-        newest = max((result.seq for result in self.settled if result.answer is not None), default=None)
-        if newest is None:
+        self.supersede()
+        found = next((result for result in self.settled if result.answer is not None), None)
+        if found is None:
             return self.settled.popleft() if self.settled else None
-        found = next(result for result in self.settled if result.seq == newest)
-        self.settled = deque(
-            result if result.answer is None else StreamResult(result.seq, None, _superseded())
-            for result in self.settled
-            if result is not found
-        )
+        self.settled.remove(found)
         return found
 
     def receive(self, message: str | bytes) -> None:
@@ -180,10 +194,9 @@ class Protocol:
                 self._receive_body(message)
             else:
                 self._receive_text(json.loads(message))
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise AnswerUnreadable(
-                f"expected a message of robomask's stream, got {message[:80]!r}: {error!r}"
-            ) from error
+        except (KeyError, TypeError, ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
+            self.ended = AnswerUnreadable(f"expected a message of robomask's stream, got {message[:80]!r}: {error!r}")
+            raise self.ended from error
 
     def _receive_text(self, document: Mapping[str, Any]) -> None:
         kind = document["type"]
@@ -252,7 +265,8 @@ def stream_address(url: str, options: Options) -> str:
         raise TypeError("expected options of a whole stream, got captured_at; `send` takes it, and `Captured` has it")
     query = query_of(options)
     query["accept"] = NPZ if options.get("probability") else JSON
-    query |= {name: f"{value:g}" for name in ("deadline_ms", "max_age_ms") if (value := options.get(name)) is not None}
+    bounds = {"deadline_ms": options.get("deadline_ms"), "max_age_ms": options.get("max_age_ms")}
+    query |= {name: f"{value:g}" for name, value in bounds.items() if value is not None and value < math.inf}
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/stream?{urlencode(query)}"

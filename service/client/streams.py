@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -48,6 +49,7 @@ class Stream:
         self._socket = socket
         self._address = address
         self._protocol = Protocol(bounds)
+        self._sends = threading.Lock()  # a run that was left may still be sending its last frame
         self._is_read = False  # whether a thread waits for a message
         self._changed = threading.Condition()
 
@@ -75,7 +77,9 @@ class Stream:
 
         Raises:
             ClientError: The stream has ended; why is said by its kind.
+            ValueError: No frame may be in flight.
         """
+        _check_in_flight(in_flight)
         sending = _Sending(self, frames, in_flight)
         state = self._protocol
         over: ClientError | None = None
@@ -119,17 +123,18 @@ class Stream:
         """
         bounds = Bounds(captured_at, deadline_ms, max_age_ms)
         content, note = body_of(frame).content, note_of(bounds)
-        self._take_until(lambda: self._protocol.credits > 0)
-        with self._changed:  # before the answer can come
-            seq = self._protocol.sent(bounds)
-            self._changed.notify_all()
-        try:
-            with _ended(self._address):
-                if note is not None:
-                    self._socket.send(note)
-                self._socket.send(content)
-        except Unreachable:
-            self._take_until(lambda: False)  # up to the last message, which says why
+        with self._sends:
+            self._take_until(lambda: self._protocol.credits > 0)
+            with self._changed:  # before the answer can come
+                seq = self._protocol.sent(bounds)
+                self._changed.notify_all()
+            try:
+                with _ended(self._address):
+                    if note is not None:
+                        self._socket.send(note)
+                    self._socket.send(content)
+            except Unreachable:
+                self._take_until(lambda: False)  # up to the last message, which says why
         return seq
 
     def receive(self) -> StreamResult:
@@ -151,8 +156,16 @@ class Stream:
 
     def wait_for_room(self, in_flight: int | None, left: threading.Event) -> None:
         """Wait until another frame is to be sent; or for `left`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._protocol.has_room(in_flight) or left.is_set())
+        while True:
+            with self._changed:
+                if left.is_set() or self._protocol.has_room(in_flight):
+                    return
+                if not self._protocol.pending or self._protocol.is_full:
+                    self._changed.wait(_LOOK_S)
+                    continue
+            self._read(self._patience_s())
+            with self._changed:
+                self._protocol.supersede()  # who takes results may be busy with one
 
     def wait_for_frames(self, sending: _Sending, timeout_s: float = _LOOK_S) -> None:
         """Wait for a moment until a frame is sent, or there are no more."""
@@ -176,7 +189,7 @@ class Stream:
     def _take_one(self) -> ClientError | None:
         """Wait for a message for as long as one may be expected; why there will be none any more, if so."""
         try:
-            self._read(self._protocol.patience_s())
+            self._read(self._patience_s())
         except ClientError as error:
             return error
         return None
@@ -184,9 +197,13 @@ class Stream:
     def _take_until(self, there: Callable[[], bool]) -> None:
         """Take messages until something is there, perhaps by what another thread takes."""
         while not there():
-            self._read(self._protocol.patience_s())
+            self._read(self._patience_s())
 
-    def _read(self, timeout_s: float | None) -> bool:
+    def _patience_s(self) -> float:
+        patience_s = self._protocol.patience_s()
+        return _LOOK_S if patience_s is None else min(patience_s, _LOOK_S)
+
+    def _read(self, timeout_s: float) -> bool:
         """Take a message, or wait until another thread has; False if none has come in time.
 
         Who waits for the other thread hears of each message that it takes: a lock might go back to that thread again
@@ -194,7 +211,9 @@ class Stream:
         """
         with self._changed:
             if self._is_read:
-                return self._changed.wait(timeout_s)
+                has_changed = self._changed.wait(timeout_s)
+                self._protocol.expire()  # who reads may have begun before there was anything to expire
+                return has_changed
             if self._protocol.ended is not None:
                 raise self._protocol.ended
             self._is_read = True
@@ -205,7 +224,8 @@ class Stream:
             with self._changed:
                 if message is not None:
                     self._protocol.receive(message)
-                self._protocol.expire()
+                else:  # nothing lies there unread
+                    self._protocol.expire()
         finally:
             with self._changed:
                 self._is_read = False
@@ -248,8 +268,11 @@ class _Sending:
                 self._stream.wait_for_room(self._in_flight, self._left)
                 if self._left.is_set():
                     return
-                frame = next(self._frames, None)
-                if frame is None or self._left.is_set():
+                try:
+                    frame = next(self._frames)
+                except StopIteration:
+                    return
+                if self._left.is_set():
                     return
                 if isinstance(frame, Captured):
                     self._stream.send(frame.frame, captured_at=frame.at)
@@ -281,6 +304,7 @@ class AsyncStream:
         self, frames: AsyncIterable[Frame | Captured], *, in_flight: int | None = None
     ) -> AsyncIterator[StreamResult]:
         """As `Stream.run`; the frames are taken in a task of their own."""
+        _check_in_flight(in_flight)
         state = self._protocol
         sending, reading = asyncio.create_task(self._send_all(frames, in_flight)), asyncio.create_task(self._read_all())
         for task in (sending, reading):
@@ -291,8 +315,13 @@ class AsyncStream:
                     self._changed.set()  # there is room for another
                     yield result
                     await asyncio.sleep(0)  # let what has come meanwhile be read
-                elif reading.done() and (state.pending or not (await asyncio.wait({sending}, timeout=_LOOK_S))[0]):
-                    reading.result()
+                elif reading.done():
+                    if not state.pending:
+                        await asyncio.wait({sending}, timeout=_LOOK_S)
+                    if not sending.done() or state.pending:  # also what was sent in this moment, into the void
+                        reading.result()
+                    sending.result()
+                    return
                 elif sending.done() and not state.pending:
                     sending.result()
                     return
@@ -358,6 +387,7 @@ class AsyncStream:
     async def _read_all(self) -> None:
         while True:
             await self._read(lambda: False)
+            self._protocol.supersede()
 
     async def _take_until(self, there: Callable[[], bool]) -> None:
         while not there():
@@ -394,8 +424,9 @@ def open_stream(url: str, options: Options, headers: Mapping[str, str], timeout_
     arguments = _arguments(options, headers, timeout_s)
     with contextlib.ExitStack() as stack:
         with _ended(url):
-            socket = stack.enter_context(connect(address, **arguments))
-        stream = Stream(socket, url, _bounds(options))
+            connection = stack.enter_context(connect(address, **arguments))
+        _give_up_writing_after(connection.socket, timeout_s)
+        stream = Stream(connection, url, _bounds(options))
         stream.greet()
         yield stream
 
@@ -415,6 +446,18 @@ async def open_async_stream(
         stream = AsyncStream(socket, url, _bounds(options))
         await stream.greet()
         yield stream
+
+
+def _check_in_flight(in_flight: int | None) -> None:
+    if in_flight is not None and in_flight < 1:
+        raise ValueError(f"expected at least one frame in flight, got in_flight={in_flight}")
+
+
+def _give_up_writing_after(connection: socket.socket, timeout_s: float) -> None:
+    """End a connection whose other side takes nothing: pings and `close` would wait behind the frame for ever."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        with contextlib.suppress(OSError):  # closed again already
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
 
 def _bounds(options: Options) -> Bounds:

@@ -16,7 +16,7 @@ from service.web.answers import FORMS, Answer, Form, Result, choose, size_bound,
 from service.web.requests import read_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from service.call import Call
     from service.stages import Stages
@@ -38,9 +38,26 @@ class Pipeline:
         self._encode = {(form, quick): StageTime() for form in FORMS for quick in (True, False)}
 
     async def segment(
-        self, slot: Slot, body: bytes, content_type: str | None, *, query: Query, forms: Sequence[Form], call: Call
+        self,
+        slot: Slot,
+        body: bytes,
+        content_type: str | None,
+        *,
+        query: Query,
+        forms: Sequence[Form],
+        call: Call,
+        admit: Callable[[], None] = lambda: None,
     ) -> tuple[Form, Answer]:
         """Answer one request whose media type has been checked.
+
+        Args:
+            slot: Who answers.
+            body: The frames.
+            content_type: Their form.
+            query: What is asked for.
+            forms: Forms of answer, in the order of the client's liking.
+            call: What is known of the request.
+            admit: Called when the answer is there and has not been counted; may raise `Superseded`.
 
         Raises:
             BadRequest: The frames cannot be read, or no accepted form can hold their answer.
@@ -49,7 +66,7 @@ class Pipeline:
             ModelFault: The model failed.
         """
         try:
-            return await self._segment(slot, body, content_type, query=query, forms=forms, call=call)
+            return await self._segment(slot, body, content_type, query=query, forms=forms, call=call, admit=admit)
         except BaseException as error:
             self.stages.failed(slot, call, error)
             raise
@@ -71,7 +88,15 @@ class Pipeline:
             raise
 
     async def _segment(
-        self, slot: Slot, body: bytes, content_type: str | None, *, query: Query, forms: Sequence[Form], call: Call
+        self,
+        slot: Slot,
+        body: bytes,
+        content_type: str | None,
+        *,
+        query: Query,
+        forms: Sequence[Form],
+        call: Call,
+        admit: Callable[[], None],
     ) -> tuple[Form, Answer]:
         stages = self.stages
         read = functools.partial(read_frames, body, content_type, query, stages.limits)
@@ -98,6 +123,7 @@ class Pipeline:
             captured_s=call.freshness.captured_s,
         )
         answer = await stages.write(call, lambda: write(form, result), here=quick)
+        admit()
         encode.add(call.stages_s["encode"], time.perf_counter())
         stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
         if stages.watchers:

@@ -238,8 +238,7 @@ class _Stream:
         status = _CLIENT_GONE
         try:
             try:
-                answer = await self._segment(asked, call)
-                self._keep_order(seq)
+                answer = await self._segment(seq, asked, call)
             except Superseded as error:
                 status, call.problem = status_of(error), error.code
                 self._all.metrics.count_failure(error)
@@ -273,7 +272,7 @@ class _Stream:
             raise Superseded("expected to answer before a newer frame of the same stream, which was quicker")
         self._answered = seq
 
-    async def _segment(self, asked: _Asked, call: Call) -> Answer:
+    async def _segment(self, seq: int, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query
         call.freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
         pipeline.stages.reserve(call, len(asked.content))
@@ -282,7 +281,13 @@ class _Stream:
         pipeline.check(slot, asked.form, call)
         content_type = RAW if query.width is not None else None
         _, answer = await pipeline.segment(
-            slot, asked.content, content_type, query=query, forms=(asked.form,), call=call
+            slot,
+            asked.content,
+            content_type,
+            query=query,
+            forms=(asked.form,),
+            call=call,
+            admit=lambda: self._keep_order(seq),
         )
         return answer
 

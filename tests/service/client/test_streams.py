@@ -203,11 +203,63 @@ def test_who_takes_results_slowly_gets_the_newest() -> None:
         camera, given = Camera(100), []
         for result in stream.run(camera):
             given.append(result.seq)
-            assert camera.taken <= len(given) + 34  # two credits, and results of frames that have no answer
             assert result.answer is None or camera.taken - result.seq <= 3
             while camera.taken < min(len(given) + 2, camera.left):  # as long as the use of a result takes
                 pass
     assert sorted(given) == list(range(100))
+
+
+def test_who_takes_nothing_is_sent_no_more_in_the_end() -> None:
+    protocol = Protocol()
+    protocol.receive(json.dumps(HELLO))
+    sent = 0
+    while protocol.has_room(None):
+        protocol.receive(json.dumps({"type": "superseded", "seq": protocol.sent()}))
+        sent += 1
+    assert sent == 1024
+    assert protocol.take_newest() is not None
+    assert protocol.has_room(1)
+    with pytest.raises(ValueError, match="at least one"), scripted(at_once) as client, client.stream() as stream:
+        next(stream.run([], in_flight=0))
+
+
+def test_of_answers_that_wait_the_newest_is_kept_and_comes_first() -> None:
+    protocol = Protocol()
+    protocol.receive(json.dumps(HELLO))
+    for seq in range(4):
+        assert protocol.sent() == seq
+        protocol.receive(answer_of(seq) if seq < 3 else json.dumps({"type": "superseded", "seq": seq}))
+    protocol.supersede()
+    assert [result.seq for result in protocol.settled if result.answer is not None] == [2]
+    taken = [protocol.take_newest() for _ in range(5)]
+    assert [result and result.seq for result in taken] == [2, 0, 1, 3, None]
+
+
+def test_a_deadline_counts_though_the_answer_was_waited_for_before_there_was_a_frame() -> None:
+    over = threading.Event()
+    with scripted(lambda _: over.wait()) as client, client.stream(deadline_ms=10) as stream:  # type: ignore[arg-type, return-value]
+        results: list[StreamResult] = []
+        receiving = threading.Thread(target=lambda: results.append(stream.receive()))
+        receiving.start()
+        stream.send(b"frame")
+        receiving.join()
+        over.set()
+    assert isinstance(results[0].error, DeadlineExceeded)
+
+
+def test_an_async_run_ends_when_the_service_does_though_frames_go_on() -> None:
+    async def camera() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.02)
+            yield b"frame"
+
+    async def run() -> None:
+        async with AsyncClient(client._url) as own, own.stream() as stream:
+            async for _ in stream.run(camera()):
+                pass
+
+    with scripted(lambda socket: socket.close(1001)) as client, pytest.raises(Unreachable):
+        asyncio.run(run())
 
 
 def test_a_run_may_have_one_frame_in_flight() -> None:
