@@ -50,12 +50,12 @@ class Window(NamedTuple):
 
     def cells(self, part: Window) -> tuple[float, float, float, float]:
         """Left, top, right and bottom of a part of the window, in the model's cells, 0..64."""
-        across, down = FRAME_SIZE / self.width, FRAME_SIZE / self.height
-        return (
-            (part.left - self.left) * across,
-            (part.top - self.top) * down,
-            (part.left - self.left + part.width) * across,
-            (part.top - self.top + part.height) * down,
+        left, top = part.left - self.left, part.top - self.top
+        return (  # divided last, so that what is a whole number comes out as one
+            left * FRAME_SIZE / self.width,
+            top * FRAME_SIZE / self.height,
+            (left + part.width) * FRAME_SIZE / self.width,
+            (top + part.height) * FRAME_SIZE / self.height,
         )
 
 
@@ -73,7 +73,11 @@ Window(left=1, top=0, width=3, height=3))
 
 
 def visible_cells(width: int, height: int, fit: Fit) -> tuple[slice, slice]:
-    """Rows and columns of the model's cells that show any of the frame; all of them unless it is padded."""
+    """Rows and columns of the model's cells that show any of the frame; all of them unless it is padded.
+
+    >>> visible_cells(600, 450, "pad")
+    (slice(8, 56, None), slice(0, 64, None))
+    """
     window = window_of(width, height, fit)
     left, top, right, bottom = window.cells(window.visible(width, height))
     return slice(math.floor(top), math.ceil(bottom)), slice(math.floor(left), math.ceil(right))

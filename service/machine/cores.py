@@ -8,21 +8,29 @@ from pathlib import Path
 
 __all__ = ["usable_cores"]
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+CGROUP = Path("/sys/fs/cgroup")
 
 
-def usable_cores(cpu_max: Path = CPU_MAX) -> int:
+def usable_cores(cgroup: Path = CGROUP) -> int:
     """Cores that the scheduler grants: the affinity mask, cut down to a container's CPU limit if it has one.
 
     Args:
-        cpu_max: Where control groups (version 2) say quota and period.
+        cgroup: Where control groups say quota and period: in `cpu.max`, or, of version 1, in two files below `cpu`.
     """
     try:
         granted = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         granted = os.cpu_count() or 1
-    try:
-        quota, period = cpu_max.read_text().split()
-        return max(1, min(granted, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no control group, or "max": no limit
-        return granted
+    quota, period = _limit(cgroup)
+    return granted if quota <= 0 or period <= 0 else max(1, min(granted, math.ceil(quota / period)))
+
+
+def _limit(cgroup: Path) -> tuple[int, int]:
+    """Quota and period in microseconds; a quota of -1 for none."""
+    for places in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((cgroup / place).read_text() for place in places).split()
+            return int(quota), int(period)
+        except (OSError, ValueError):  # none of this version, or "max"
+            continue
+    return -1, 0

@@ -143,8 +143,19 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         Settings(max_body_bytes=100, max_inflight_bytes=99)
 
 
-@pytest.mark.parametrize(("content", "most"), [("150000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 10**6)])
-def test_cores_are_cut_down_to_a_containers_limit(tmp_path: Path, content: str, most: int) -> None:
-    (tmp_path / "cpu.max").write_text(content)
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 10**6),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 10**6),
+    ],
+)
+def test_cores_are_cut_down_to_a_containers_limit(tmp_path: Path, files: dict[str, str], most: int) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
     granted = usable_cores(tmp_path / "nowhere")
-    assert usable_cores(tmp_path / "cpu.max") == min(granted, most)
+    assert usable_cores(tmp_path) == min(granted, most)
