@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, Field
-from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import CliApp, CliPositionalArg
 
 from export.commands.evaluate import select
 from export.conditions import CONDITIONS
 from export.evaluate import EvaluationError, masks_of
 from service.contract import BundleInvalid
+from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.run import RunError
 from training.scores import Score, score
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
     from training.data.frames import FrameSet
 
 
-class ConditionsConfig(BaseModel):
+class ConditionsConfig(Config):
     """Measure the IoU of models on frames as they are and as other cameras would have given them."""
-
-    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     model: CliPositionalArg[list[str]] = Field(
         min_length=1, description="run folders, bundles or addresses of services"

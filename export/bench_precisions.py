@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
-from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import CliApp, CliPositionalArg
 from tqdm import tqdm
 
 from export.commands.evaluate import select
@@ -23,6 +23,7 @@ from export.graph import ServingGraph
 from export.sessions import open_session
 from export.time_split import time_split
 from service.contract import Bundle, BundleInvalid, open_bundle
+from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.from_onnx import segmenter_from_onnx
 from training.scores import score
@@ -38,11 +39,8 @@ PUBLISHED = "pytorch published"
 COLLAPSED = "pytorch collapsed"
 
 
-class BenchConfig(BaseModel):
+class BenchConfig(Config):
     """Time a bundle's precisions and the PyTorch network they come from, one frame at a time, taking turns."""
-
-    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     bundle: CliPositionalArg[Path] = Field(description="a bundle with an fp32 model")
     data: Path | None = Field(None, description="labelled frames, to measure IoU as well")

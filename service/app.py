@@ -197,7 +197,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     )
     app.include_router(open_inference_router(protocol, settings.body_timeout_s))
     app.include_router(state_router(models, metrics))
-    app.include_router(change_router(control, models, gate))
+    app.include_router(change_router(control, models, gate, settings.body_timeout_s))
     app.include_router(page_router())
     app.add_middleware(envelope)
     answer_errors(app, metrics)

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field
-from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import CliApp, CliPositionalArg
 
 from export.cross_validate import cross_validate
 from export.evaluate import EvaluationError, evaluate
 from service.contract import BundleInvalid, Precision
+from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.pictures import prediction_panel
 from training.run import RunError
@@ -27,15 +28,12 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-class EvaluateConfig(BaseModel):
+class EvaluateConfig(Config):
     """Measure the IoU of a run folder, a bundle or a running service; the result is printed as JSON.
 
     Several run folders are taken as the folds of a cross-validation: every frame is measured with the run that held its
     scene out.
     """
-
-    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     model: CliPositionalArg[list[str]] = Field(
         min_length=1,

@@ -6,8 +6,8 @@ import logging
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, Field
-from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
+from pydantic import Field
+from pydantic_settings import CliApp, CliPositionalArg
 
 from export.commands.evaluate import select
 from export.pack import DEFAULT_NAME, pack
@@ -16,20 +16,18 @@ from export.registry import register
 from export.succession import TOLERANCE, Gate, WorseModel, sentence
 from export.to_onnx import ExportError
 from service.contract import MANIFEST, BundleInvalid, Precision, open_bundle
+from training.config import Config
 from training.data.readers import read_frames
 
 WORSE = 3
 """Exit status of an export that was refused because the model in service is better."""
 
 
-class ExportConfig(BaseModel):
+class ExportConfig(Config):
     """Export a finished run to ONNX in several precisions, check each, and publish them as the model's next version.
 
     A bundle can be exported once more, to give it precisions that it has not.
     """
-
-    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     source: CliPositionalArg[Path] = Field(description="a finished run folder, or a bundle")
     models: Path = Field(Path("models"), description="the model repository to publish into")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, model_validator
 
+from service.arguments import Arguments
 from service.contract import Precision
 
 __all__ = ["BenchConfig"]
@@ -15,11 +15,8 @@ __all__ = ["BenchConfig"]
 _PICTURES: Final = (".png", ".pdf", ".svg", ".jpg")
 
 
-class BenchConfig(BaseModel):
+class BenchConfig(Arguments):
     """Measure a service: closed loops, an open loop at camera rate, and, beside them, what the model alone can do."""
-
-    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     url: str | None = Field(None, description="http://host:port of the service, or the whole address of its route")
     serve: bool = Field(False, description="start the service on this machine for the benchmark, with --bundle")

@@ -223,7 +223,7 @@ class _Call:
         }
 
     def in_time(self, part: bytes) -> bytes:
-        """A part of an answer; httpx's own timeout is for each part anew, and would never end one that trickles.
+        """An answer or a part of one; httpx's own timeout is for each part anew, and would never end one that trickles.
 
         Raises:
             DeadlineExceeded: Its time is over.
@@ -240,11 +240,8 @@ class _Call:
             DeadlineExceeded: It is there, but too late.
             ClientError: It is a refusal, or none that can be read.
         """
-        remaining = self.remaining_s()
-        if response.is_success and remaining is not None and remaining < -GRACE_S:
-            raise self._too_late("got it later")
         if response.is_success:
-            return read_answer(response.headers, content)
+            return read_answer(response.headers, self.in_time(content))
         raise refusal(response.status_code, response.headers, content, time.time())
 
     def failure(self, error: httpx.HTTPError) -> ClientError:

@@ -146,10 +146,10 @@ class Protocol:
         """Whether too many results wait to be taken."""
         return len(self.settled) >= _MOST_UNTAKEN
 
-    def patience_s(self) -> float | None:
-        """For how long a message is to be waited for; None for as long as it takes."""
+    def patience_s(self, most_s: float) -> float:
+        """For how long a message is to be waited for, this at most, before it is looked at what has become late."""
         due_s = min(self._due_s.values(), default=math.inf)
-        return None if due_s == math.inf else max(0.0, due_s + GRACE_S - self._clock())
+        return min(most_s, max(0.0, due_s + GRACE_S - self._clock()))
 
     def expire(self) -> None:
         """Settle what nothing has been heard of within its time: the service, or the way to it, stands still."""

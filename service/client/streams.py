@@ -163,7 +163,7 @@ class Stream:
                 if not self._protocol.pending or self._protocol.is_full:
                     self._changed.wait(_LOOK_S)
                     continue
-            self._read(self._patience_s())
+            self._read(self._protocol.patience_s(_LOOK_S))
             with self._changed:
                 self._protocol.supersede()  # who takes results may be busy with one
 
@@ -189,7 +189,7 @@ class Stream:
     def _take_one(self) -> ClientError | None:
         """Wait for a message for as long as one may be expected; why there will be none any more, if so."""
         try:
-            self._read(self._patience_s())
+            self._read(self._protocol.patience_s(_LOOK_S))
         except ClientError as error:
             return error
         return None
@@ -197,11 +197,7 @@ class Stream:
     def _take_until(self, there: Callable[[], bool]) -> None:
         """Take messages until something is there, perhaps by what another thread takes."""
         while not there():
-            self._read(self._patience_s())
-
-    def _patience_s(self) -> float:
-        patience_s = self._protocol.patience_s()
-        return _LOOK_S if patience_s is None else min(patience_s, _LOOK_S)
+            self._read(self._protocol.patience_s(_LOOK_S))
 
     def _read(self, timeout_s: float) -> bool:
         """Take a message, or wait until another thread has; False if none has come in time.
@@ -400,14 +396,14 @@ class AsyncStream:
                 return
             if self._protocol.ended is not None:
                 raise self._protocol.ended
-            patience_s = self._protocol.patience_s()
             message: str | bytes | None = None
             with _ended(self._address), contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S if patience_s is None else min(patience_s, _LOOK_S)):
+                async with asyncio.timeout(self._protocol.patience_s(_LOOK_S)):
                     message = await self._socket.recv()
             if message is not None:
                 self._protocol.receive(message)
-            self._protocol.expire()
+            else:  # nothing lies there unread
+                self._protocol.expire()
             self._changed.set()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
-from pydantic_settings import CliPositionalArg, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import CliPositionalArg
 
+from service.arguments import Arguments
 from service.contract import Precision
 from service.frames.geometry import Fit
 from service.machine.cores import usable_cores
@@ -15,11 +16,8 @@ from service.machine.cores import usable_cores
 __all__ = ["SegmentConfig"]
 
 
-class SegmentConfig(BaseModel):
+class SegmentConfig(Arguments):
     """Segment pictures, folders and videos; the same command again goes on where it was interrupted."""
-
-    # By this prefix nothing is read from the environment, where a plain `seed` or `url` may mean anything.
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="ROBOMASK_OPTION_")
 
     inputs: CliPositionalArg[tuple[Path, ...]] = Field(min_length=1, description="pictures, videos, or folders of them")
     out: Path = Field(description="folder for the results")

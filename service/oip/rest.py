@@ -15,12 +15,12 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import JSONResponse, Response
 
 from service.connection.messages import content_length, first_values
-from service.errors import BodyMalformed, TooLarge
+from service.errors import BodyMalformed
 from service.oip.infer import check_encoding
 from service.oip.json_tensors import Written, parse_object, read_header_length, read_inference, write_inference
 from service.oip.metadata import model_config, model_metadata, model_statistics, server_metadata
 from service.scheduling.freshness import STREAM, read_freshness
-from service.web.body import CancelledWithClient, read_body
+from service.web.body import CancelledWithClient, read_body, read_short
 from service.web.middleware import call_of
 from service.web.openapi import ERRORS
 from service.web.segment import notes
@@ -37,7 +37,6 @@ __all__ = ["open_inference_router"]
 
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _QUICK_JSON_BYTES: Final = 16 * 1024
-_LONGEST_ABOUT_MODELS: Final = 64 * 1024
 _QUICK_BYTES: Final = 1024 * 1024
 _OF_MODEL: Final = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 
@@ -101,9 +100,7 @@ def _add_repository(router: APIRouter, protocol: OpenInference, body_timeout_s: 
 
     async def read_object(request: Request) -> dict[str, Any]:
         """The JSON object of a request, which may leave it out."""
-        _check_short(content_length(first_values(request.headers.raw)) or 0)
-        body = await _read_body(request, stages, body_timeout_s)
-        _check_short(len(body))
+        body = await read_short(request, body_timeout_s)
         return parse_object(body, stages.limits) if body.strip() else {}
 
     async def index(request: Request) -> Response:
@@ -131,11 +128,6 @@ def _add_repository(router: APIRouter, protocol: OpenInference, body_timeout_s: 
     _add(router, "POST", "/v2/repository/index", index)
     _add(router, "POST", "/v2/repository/models/{model}/load", load)
     _add(router, "POST", "/v2/repository/models/{model}/unload", unload)
-
-
-def _check_short(count: int) -> None:
-    if count > _LONGEST_ABOUT_MODELS:
-        raise TooLarge(f"expected at most {_LONGEST_ABOUT_MODELS} bytes about models, got {count}")
 
 
 async def _read_body(request: Request, stages: Stages, limit_s: float) -> bytes:

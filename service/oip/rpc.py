@@ -6,7 +6,6 @@ Source: KServe, "Open Inference Protocol" (V2), gRPC; Triton's extensions to it;
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import time
@@ -24,12 +23,13 @@ from service.oip.rpc_health import HealthAnswers
 from service.oip.schema import read_schema
 from service.oip.tensors import FRAME_BYTES
 from service.scheduling.freshness import STREAM, read_freshness
+from service.scheduling.places import Places
 from service.telemetry.logs import fields
 from service.web.middleware import choose_request_id, new_request_id
 from service.web.problems import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from service.oip.protocol import OpenInference
     from service.oip.schema import Method, Schema
@@ -112,29 +112,6 @@ class RpcServer:
         await self._server.stop(grace_s)
 
 
-class _Places:
-    """Room for calls that last."""
-
-    def __init__(self, count: int, what: str) -> None:
-        self._left = self._count = count
-        self._what = what
-
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold a place.
-
-        Raises:
-            Busy: There is none.
-        """
-        if not self._left:
-            raise Busy(f"expected at most {self._count} {self._what} at one time, got one more", reason="streams")
-        self._left -= 1
-        try:
-            yield
-        finally:
-            self._left += 1
-
-
 @dataclasses.dataclass(frozen=True)
 class _Calls:
     """What surrounds every call: an id, a deadline, a line in the log, a count, and an answer to every error."""
@@ -143,8 +120,8 @@ class _Calls:
     log: RequestLog
     stopping: asyncio.Event
     tracing: Tracing | None
-    streams: _Places = dataclasses.field(default_factory=lambda: _Places(_MAX_STREAMS, "streams"))
-    watchers: _Places = dataclasses.field(default_factory=lambda: _Places(_MAX_WATCHERS, "calls that watch"))
+    streams: Places = dataclasses.field(default_factory=lambda: Places(_MAX_STREAMS, "streams"))
+    watchers: Places = dataclasses.field(default_factory=lambda: Places(_MAX_WATCHERS, "calls that watch"))
 
     def handlers(self, schema: Schema, answers: Mapping[str, Any]) -> grpc.GenericRpcHandler:
         """Handlers of a service's methods, given what answers each.

@@ -200,15 +200,14 @@ class Control:
             self._audit.add(action, version, by, "unchanged", reason)
             return
         slot = self._open(version, by, action)
+        # Who goes back to an older version has turned away all up to the one that served.
+        turned_away = self._models.between(version, serving.version) if by in _DECIDED else []
         self._end_shadow()
         kept = serving if self._rules.keep_previous else None
         before = self._models.change(serving=slot, previous=kept, trial=None)
         self._metrics.serves(slot.bundle, slot.engine, slot.load_s)
         self._before = serving.version
-        if by in _DECIDED:  # who goes back to an older version has turned away all up to the one that served
-            self._declined.update(newer for newer in self._models.newer(version) if newer <= serving.version)
-        if action == "rollback":
-            self._declined.add(serving.version)
+        self._declined |= {*turned_away, serving.version} if action == "rollback" else set(turned_away)
         self._declined.discard(version)
         if before.trial is not None and before.trial.candidate.version != version:
             reason_ended = f"version {version} has been put into service"

@@ -221,6 +221,10 @@ class Models:
             raise ModelFixed(f"expected a version of {self.name} in {self._repository.where}, found none")
         return there[-1]
 
+    def between(self, older: int, newer: int) -> list[int]:
+        """Versions that are newer than the one and no newer than the other, valid or not."""
+        return [version for version in self._repository.versions(self.name) if older < version <= newer]
+
     def newer(self, than: int) -> list[int]:
         """Versions that are newer than this one and may be worth opening, the newest first.
 

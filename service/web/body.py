@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Final, Self
 
 from starlette.requests import ClientDisconnect
 
-from service.errors import BodySlow
+from service.connection.messages import content_length, first_values
+from service.errors import BodySlow, TooLarge
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from starlette.requests import Request
     from starlette.types import Receive
 
     from service.call import Call
     from service.stages import Stages
 
 _LOOK_AFTER_S: Final = 0.02
+_SHORT_BYTES: Final = 64 * 1024
 
-__all__ = ["CancelledWithClient", "read_body"]
+__all__ = ["CancelledWithClient", "read_body", "read_short"]
 
 
 async def read_body(receive: Receive, announced: int | None, stages: Stages, call: Call, limit_s: float) -> bytes:
@@ -57,6 +60,39 @@ async def read_body(receive: Receive, announced: int | None, stages: Stages, cal
     return b"".join(pieces)
 
 
+async def read_short(request: Request, limit_s: float) -> bytes:
+    """A body of a few words, from whoever may say anything at all; no memory is reserved for it.
+
+    Args:
+        request: The request.
+        limit_s: Seconds that it may take.
+
+    Raises:
+        TooLarge: More bytes than anybody needs.
+        BodySlow: It took too long.
+        ClientDisconnect: The client hung up.
+    """
+    _check_short(content_length(first_values(request.headers.raw)) or 0)
+    content = b""
+    try:
+        async with asyncio.timeout(limit_s):
+            async for piece in request.stream():
+                content += piece
+                _check_short(len(content))
+    except TimeoutError as error:
+        raise _slow(limit_s, len(content)) from error
+    return content
+
+
+def _check_short(count: int) -> None:
+    if count > _SHORT_BYTES:
+        raise TooLarge(f"expected at most {_SHORT_BYTES} bytes about models, got {count} or more")
+
+
+def _slow(limit_s: float, count: int) -> BodySlow:
+    return BodySlow(f"expected the whole body within {limit_s:g} s, got {count} bytes of it; send less")
+
+
 async def _piece(
     receive: Receive, stages: Stages, call: Call, *, count: int, left_s: float, limit_s: float
 ) -> tuple[bytes, bool]:
@@ -65,7 +101,7 @@ async def _piece(
         async with asyncio.timeout(left_s):
             message = await receive()
     except TimeoutError as error:
-        raise BodySlow(f"expected the whole body within {limit_s:g} s, got {count} bytes of it; send less") from error
+        raise _slow(limit_s, count) from error
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     piece: bytes = message.get("body", b"")

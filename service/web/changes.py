@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations of its endpoints
 from starlette.responses import Response
 
-from service.errors import ParameterInvalid, TooLarge, quoted
+from service.errors import ParameterInvalid, quoted
 from service.versions.models import ModelList
 from service.versions.trial import Gate
+from service.web.body import read_short
 from service.web.openapi import ERRORS
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from service.web.admin import AdminGate
 
 __all__ = ["Attempt", "change_router"]
-
-_LONGEST: Final = 64 * 1024
 
 
 class Attempt(BaseModel):
@@ -44,8 +43,15 @@ class Attempt(BaseModel):
     promote_if: Gate | None = None
 
 
-def change_router(control: Control, models: Models, gate: AdminGate) -> APIRouter:
-    """The routes; each answers with `/models` as it is then."""
+def change_router(control: Control, models: Models, gate: AdminGate, body_timeout_s: float) -> APIRouter:
+    """The routes; each answers with `/models` as it is then.
+
+    Args:
+        control: Makes the changes.
+        models: Say how things are then.
+        gate: Says who may make them.
+        body_timeout_s: Seconds within which a body has to arrive.
+    """
     router = APIRouter(tags=["models"], responses=ERRORS)
 
     async def listing() -> Response:
@@ -54,7 +60,7 @@ def change_router(control: Control, models: Models, gate: AdminGate) -> APIRoute
 
     async def attempt(request: Request, mode: Mode) -> Response:
         gate.check(request.headers)
-        wanted = await _read_attempt(request)
+        wanted = await _read_attempt(request, body_timeout_s)
         await control.attempt(mode, wanted.version, wanted.share, wanted.promote_if)
         return await listing()
 
@@ -102,12 +108,8 @@ def _read_version(text: str) -> int:
     return int(text)
 
 
-async def _read_attempt(request: Request) -> Attempt:
-    content = b""
-    async for piece in request.stream():
-        content += piece
-        if len(content) > _LONGEST:
-            raise TooLarge(f"expected at most {_LONGEST} bytes, got more")
+async def _read_attempt(request: Request, body_timeout_s: float) -> Attempt:
+    content = await read_short(request, body_timeout_s)
     try:
         return Attempt.model_validate_json(content)
     except ValidationError as error:

@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect
 
 from service.call import Call
 from service.connection.messages import ARRIVED, BUFFERED_BYTES
-from service.errors import NotReady, RobomaskError
+from service.errors import RobomaskError
 from service.telemetry.logs import fields
 from service.telemetry.metrics import METHODS
-from service.web.problems import problem
+from service.web.problems import problem, waits_no_longer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -176,9 +176,7 @@ class Envelope:
 
     def _stopping(self, call: Call) -> Response:
         """The answer to a request that is still at work when the service stops and waits no longer."""
-        error = NotReady(
-            "expected to answer before the service stops, but it waits no longer; ask again", reason="stopping"
-        )
+        error = waits_no_longer()
         call.problem = error.code
         self._metrics.count_failure(error)
         return problem(error, call.request_id)

@@ -65,11 +65,42 @@ class Pipeline:
             Stale: The answer would be late, or a newer frame of the stream has come.
             ModelFault: The model failed.
         """
+        stages = self.stages
         try:
-            return await self._segment(slot, body, content_type, query=query, forms=forms, call=call, admit=admit)
+            read = functools.partial(read_frames, body, content_type, query, stages.limits)
+            frames = await stages.read(call, read, here=requests.is_quick(body, content_type))
+            call.frames = len(frames)
+            form = choose(forms, frames, query)
+            stages.reserve(call, size_bound(form, frames, query))
+            quick = answers.is_quick(frames, query)
+            encode = self._encode[form, quick]
+            prediction = await stages.infer(
+                call,
+                slot,
+                frames[0].pixels[np.newaxis] if len(frames) == 1 else np.stack([frame.pixels for frame in frames]),
+                latents=query.latents,
+                allow_s=encode.expect_s(time.perf_counter()),
+            )
+            result = Result(
+                frames=frames,
+                prediction=prediction,
+                threshold=slot.manifest.threshold if query.threshold is None else query.threshold,
+                query=query,
+                model=slot.note,
+                stages_s=call.stages_s,
+                captured_s=call.freshness.captured_s,
+            )
+            answer = await stages.write(call, lambda: write(form, result), here=quick)
+            admit()
+            encode.add(call.stages_s["encode"], time.perf_counter())
+            stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
+            if stages.watchers:
+                pixels = [frame.pixels for frame in frames]
+                stages.watchers.answered(Seen(slot, pixels, prediction.probability, call.stream, time.perf_counter()))
         except BaseException as error:
-            self.stages.failed(slot, call, error)
+            stages.failed(slot, call, error)
             raise
+        return form, answer
 
     def check(self, slot: Slot, form: Form, call: Call) -> None:
         """Say no to a request whose body has not been read yet, if it could not be answered as it should.
@@ -86,47 +117,3 @@ class Pipeline:
         except RobomaskError as error:
             self.stages.failed(slot, call, error)
             raise
-
-    async def _segment(
-        self,
-        slot: Slot,
-        body: bytes,
-        content_type: str | None,
-        *,
-        query: Query,
-        forms: Sequence[Form],
-        call: Call,
-        admit: Callable[[], None],
-    ) -> tuple[Form, Answer]:
-        stages = self.stages
-        read = functools.partial(read_frames, body, content_type, query, stages.limits)
-        frames = await stages.read(call, read, here=requests.is_quick(body, content_type))
-        call.frames = len(frames)
-        form = choose(forms, frames, query)
-        stages.reserve(call, size_bound(form, frames, query))
-        quick = answers.is_quick(frames, query)
-        encode = self._encode[form, quick]
-        prediction = await stages.infer(
-            call,
-            slot,
-            frames[0].pixels[np.newaxis] if len(frames) == 1 else np.stack([frame.pixels for frame in frames]),
-            latents=query.latents,
-            allow_s=encode.expect_s(time.perf_counter()),
-        )
-        result = Result(
-            frames=frames,
-            prediction=prediction,
-            threshold=slot.manifest.threshold if query.threshold is None else query.threshold,
-            query=query,
-            model=slot.note,
-            stages_s=call.stages_s,
-            captured_s=call.freshness.captured_s,
-        )
-        answer = await stages.write(call, lambda: write(form, result), here=quick)
-        admit()
-        encode.add(call.stages_s["encode"], time.perf_counter())
-        stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
-        if stages.watchers:
-            pixels = [frame.pixels for frame in frames]
-            stages.watchers.answered(Seen(slot, pixels, prediction.probability, call.stream, time.perf_counter()))
-        return form, answer

@@ -12,7 +12,17 @@ from starlette.responses import Response
 
 from service import errors
 
-__all__ = ["MEDIA_TYPE", "STATUS", "Problem", "details", "framework_problem", "not_http", "problem", "status_of"]
+__all__ = [
+    "MEDIA_TYPE",
+    "STATUS",
+    "Problem",
+    "details",
+    "framework_problem",
+    "not_http",
+    "problem",
+    "status_of",
+    "waits_no_longer",
+]
 
 MEDIA_TYPE: Final = "application/problem+json"
 _PREFIX: Final = "urn:robomask:problem:"
@@ -120,3 +130,9 @@ def not_http(what: str, request_id: str) -> Response:
 
 def _response(body: Problem, headers: dict[str, str]) -> Response:
     return Response(body.model_dump_json(exclude_none=True), body.status, headers, media_type=MEDIA_TYPE)
+
+
+def waits_no_longer() -> errors.NotReady:
+    """What a request is told that is still at work when the service stops and has waited long enough."""
+    message = "expected to answer before the service stops, but it waits no longer; ask again"
+    return errors.NotReady(message, reason="stopping")

@@ -19,7 +19,7 @@ from service.web.answers import accepted
 from service.web.body import CancelledWithClient, read_body
 from service.web.middleware import CLIENT_GONE, call_in, call_of
 from service.web.openapi import SEGMENT, SEGMENT_ANSWERS
-from service.web.problems import framework_problem, problem
+from service.web.problems import framework_problem, problem, waits_no_longer
 from service.web.query import parse_query
 from service.web.requests import check_media_type
 
@@ -106,8 +106,7 @@ class Segment:
 
     def stopping(self, call: Call) -> Reply:
         """The answer to a request that is still at work when the service stops and waits no longer."""
-        message = "expected to answer before the service stops, but it waits no longer; ask again"
-        return self._problem(NotReady(message, reason="stopping"), call)
+        return self._problem(waits_no_longer(), call)
 
     def _read_head(self, headers: Mapping[bytes, bytes], query_string: bytes, client: Hashable, call: Call) -> _Asked:
         """Read what is asked for, and say no to what cannot be answered before its body is looked at."""

@@ -53,6 +53,7 @@ from service.errors import (
     quoted,
 )
 from service.scheduling.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness
+from service.scheduling.places import Places
 from service.web.answers import FORMS
 from service.web.middleware import call_of
 from service.web.problems import details, framework_problem, status_of
@@ -118,24 +119,24 @@ class Streaming:
         self.credit_limit = credit_limit
         self.idle_s = idle_s
         self.tracing = tracing
-        self._limit = limit
-        self._open = 0
+        self._places = Places(limit, "streams")
 
     async def serve(self, socket: WebSocket) -> None:
         """Serve one connection until it ends."""
         await socket.accept()
         stream = _Stream(self, socket)
-        if self._open >= self._limit:
-            busy = Busy(f"expected less than {self._limit} streams at one time; come again later", reason="streams")
-            await stream.end(busy, _FULL)
-            return
-        self._open += 1
+        try:
+            with self._places.taken():
+                await self._serve(stream)
+        except Busy as error:
+            await stream.end(error, _FULL)
+
+    async def _serve(self, stream: _Stream) -> None:
         try:
             await stream.run()
         except (WebSocketDisconnect, asyncio.CancelledError):
             pass  # gone, or the service stops
         finally:
-            self._open -= 1
             await stream.drop()
             self.metrics.requests.labels("/stream", "GET", "101").inc()
 

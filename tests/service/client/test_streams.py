@@ -336,7 +336,7 @@ def test_time_decides_what_an_answer_is_worth() -> None:
     protocol.receive(json.dumps(HELLO))
     for bounds in (Bounds(), Bounds(deadline_ms=5000), Bounds(captured_at=1_699_999_999.0, max_age_ms=900)):
         protocol.sent(bounds)
-    assert protocol.patience_s() == pytest.approx(0.15)  # the last was too old by 0.1 s when it was sent
+    assert protocol.patience_s(1.0) == pytest.approx(0.15)  # the last was too old by 0.1 s when it was sent
     now[0] += 2
     for seq in range(3):
         protocol.receive(answer_of(seq))
