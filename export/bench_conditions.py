@@ -1,7 +1,7 @@
 """How well models bear other cameras and copies: `python -m export.bench_conditions MODEL ... --data DATA`.
 
-The same labelled frames are measured again under each of `export.conditions`. A model is a run folder, a bundle, or the
-address of a service.
+The same labelled frames are measured again under each of `export.conditions`; and how much of a picture of nothing is
+robot to the model. A model is a run folder, a bundle, or the address of a service.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic_settings import CliApp, CliPositionalArg
 
 from export.commands.evaluate import select
-from export.conditions import CONDITIONS
+from export.conditions import CONDITIONS, NOTHING
 from export.evaluate import EvaluationError, masks_of
 from service.contract import BundleInvalid
 from training.config import Config
@@ -52,9 +52,31 @@ def changed(frames: FrameSet, change: Change, least: int) -> FrameSet:
     return replace(frames, frames=shown, masks=masks).take(masks.sum((1, 2)) >= least)
 
 
+def under_all(frames: FrameSet, least: int) -> dict[str, FrameSet]:
+    """All frames under each condition.
+
+    Raises:
+        DatasetError: One leaves no frame to measure.
+    """
+    conditions = {name: changed(frames, change, least) for name, change in CONDITIONS.items()}
+    for name, found in conditions.items():
+        if not len(found):
+            raise DatasetError(
+                f"expected frames with {least} robot pixels or more under each condition, found none under '{name}': "
+                "ask for fewer with --least, or name other data"
+            )
+    return conditions
+
+
 def measure(model: Masks, conditions: Mapping[str, FrameSet]) -> dict[str, Score]:
     """The scores of a model under each condition."""
     return {name: score(model(found.frames), found.masks) for name, found in conditions.items()}
+
+
+def seen_in_nothing(model: Masks) -> dict[str, float]:
+    """The share of a picture that a model calls robot where there is nothing to see, by what the picture is."""
+    masks = model(np.stack(list(NOTHING.values())))
+    return {name: float(mask.mean()) for name, mask in zip(NOTHING, masks, strict=True)}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,16 +84,19 @@ def main(argv: Sequence[str]) -> int:
     config = CliApp.run(ConditionsConfig, cli_args=list(argv))
     try:
         frames = select(read_frames(config.data), config.split)
-        conditions = {name: changed(frames, change, config.least) for name, change in CONDITIONS.items()}
-        scores = {name: measure(masks_of(name), conditions) for name in config.model}
+        conditions = under_all(frames, config.least)
+        models = {name: masks_of(name) for name in config.model}
+        scores = {name: measure(model, conditions) for name, model in models.items()}
+        shares = {name: seen_in_nothing(model) for name, model in models.items()}
     except (BundleInvalid, DatasetError, EvaluationError, RunError) as error:
         print(f"bench_conditions: {error}", file=sys.stderr)
         return 1
     if config.as_json:
         found = {model: {name: s._asdict() for name, s in by.items()} for model, by in scores.items()}
-        print(json.dumps(found, indent=2))
+        print(json.dumps({"iou": found, "robot_in_nothing": shares}, indent=2))
     else:
         print(table(scores, {name: len(found) for name, found in conditions.items()}))
+        print(table_of_nothing(shares))
     return 0
 
 
@@ -82,6 +107,14 @@ def table(scores: Mapping[str, Mapping[str, Score]], counts: Mapping[str, int]) 
     for name, count in counts.items():
         figures = "".join(f" {by[name].mean:.3f} | {by[name].p5:.3f} |" for by in scores.values())
         lines.append(f"| {name} | {count} |{figures}")
+    return "\n".join(lines)
+
+
+def table_of_nothing(shares: Mapping[str, Mapping[str, float]]) -> str:
+    """How much of each picture of nothing every model calls robot, in Markdown."""
+    lines = ["", "| robot in a picture that is |" + "".join(f" {model} |" for model in shares)]
+    lines.append("|---|" + "---|" * len(shares))
+    lines += [f"| {name} |" + "".join(f" {by[name]:.1%} |" for by in shares.values()) for name in NOTHING]
     return "\n".join(lines)
 
 

@@ -69,3 +69,17 @@ CONDITIONS: Final[dict[str, Change]] = {
     "nearer, the right of it": from_elsewhere(zoom=1.3, right=7),
 }
 """By name, for people."""
+
+
+def _plain(level: float) -> np.ndarray:
+    return np.full((SIZE, SIZE, 3), level, np.uint8)
+
+
+NOTHING: Final[dict[str, np.ndarray]] = {
+    "black": _plain(0),
+    "nearly black, noise of 4 grey levels": np.clip(np.rint(8 + _grain(4)), 0, 255).astype(np.uint8),
+    "grey": _plain(128),
+    "white": _plain(255),
+    "noise of 60 grey levels": np.clip(np.rint(128 + _grain(60)), 0, 255).astype(np.uint8),
+}
+"""Frames uint8 [64,64,3] of cameras that see nothing, by name: no pixel of them is robot."""

@@ -78,6 +78,9 @@ class AugmentConfig(Config):
     compress: float = Field(0.35, ge=0, le=1, description="share compressed (JPEG, palette)")
     black_edge: float = Field(0.7, ge=0, le=1, description="share with BAIR's black first row and column")
     stamp: float = Field(0.12, ge=0, le=1, description="share with a time stamp painted over it")
+    blank: float = Field(
+        0.0, ge=0, le=1, description="share replaced by what a camera gives that sees nothing, without any robot"
+    )
 
 
 EncoderName = Literal["frame-encoder", "transformer", "none"]

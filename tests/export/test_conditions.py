@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from export.bench_conditions import changed, main
-from export.conditions import CONDITIONS
+from export.conditions import CONDITIONS, NOTHING
 from training.data.frames import FrameSet
 
 MOVING = [name for name in CONDITIONS if name.startswith(("mirrored", "turned", "from", "nearer"))]
@@ -50,14 +50,24 @@ def test_frames_with_too_little_robot_left_are_left_out(toys: FrameSet) -> None:
 def test_models_are_measured_side_by_side(toy_run: Path, toy_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(toy_run)
     assert main([run, "--data", str(toy_file), "--least", "1", "--as-json"]) == 0
-    scores = json.loads(capsys.readouterr().out)[run]
-    assert list(scores) == list(CONDITIONS)
+    found = json.loads(capsys.readouterr().out)
+    scores, shares = found["iou"][run], found["robot_in_nothing"][run]
+    assert (list(scores), list(shares)) == (list(CONDITIONS), list(NOTHING))
+    assert all(0 <= share <= 1 for share in shares.values())
     assert main([run, f"{run}/.", "--data", str(toy_file), "--least", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(CONDITIONS)
+    assert len(lines) == 2 + len(CONDITIONS) + 3 + len(NOTHING)
     mean = f"{scores['as it is']['mean']:.3f} | {scores['as it is']['p5']:.3f}"
     assert lines[2].startswith("| as it is | 8 |")
     assert lines[2].count(mean) == 2
+    assert lines[-len(NOTHING)].split("|")[1:4] == [" black ", *[f" {shares['black']:.1%} "] * 2]
+
+
+def test_a_condition_that_leaves_no_frame_to_measure_is_named(
+    toy_run: Path, toy_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(toy_run), "--data", str(toy_file), "--least", "4096"]) == 1
+    assert "as it is" in capsys.readouterr().err
 
 
 def test_what_is_no_model_is_refused_by_name(

@@ -42,6 +42,8 @@ def augment(
         frame = compress(frame, rng)
     if rng.random() < config.stamp:
         frame = stamp(frame, rng)
+    if rng.random() < config.blank:  # drawn last: with a share of none the pictures of a seed are what they were
+        return nothing(rng), np.zeros_like(mask)
     return frame, mask
 
 
@@ -121,6 +123,16 @@ def stamp(frame: np.ndarray, rng: Generator) -> np.ndarray:
     font = ImageFont.load_default(size=float(rng.integers(8, 12)))
     ImageDraw.Draw(picture).text(place, text, fill=(grey, grey, grey), font=font, stroke_width=int(rng.integers(0, 2)))
     return np.asarray(picture)
+
+
+def nothing(rng: Generator) -> np.ndarray:
+    """What a camera gives that sees nothing: black more often than not, else a colour or soft blotches; uint8."""
+    cells = int(rng.choice((1, 2, 3, 5)))
+    level = rng.uniform(0, 24) if rng.random() < 0.5 else rng.uniform(0, 255)
+    tint = rng.normal(0, rng.uniform(0, 16), 3)
+    blotches = level + tint + rng.normal(0, rng.uniform(0, 24), (cells, cells, 3)) * (cells > 1)
+    smooth = np.asarray(Image.fromarray(_u8(blotches)).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    return _u8(smooth + rng.normal(0, rng.uniform(0, 8), smooth.shape))
 
 
 def _u8(x: np.ndarray) -> np.ndarray:

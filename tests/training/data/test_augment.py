@@ -11,7 +11,7 @@ from training.sampler import StretchSampler
 
 OFF = AugmentConfig(
     mirror=0, turn_deg=0, scale_log=0, stretch_log=0, shift_px=0, occlude=0, colour=0, blur=0, noise=0, compress=0,
-    black_edge=0, stamp=0,
+    black_edge=0, stamp=0, blank=0,
 )  # fmt: skip
 
 
@@ -85,3 +85,27 @@ def test_the_black_column_is_not_robot_and_the_black_row_is_where_the_row_below_
     assert not edged[:, 0].any()
     assert edged[:20, 1:9].all()
     assert augment(frame, mask, OFF, np.random.default_rng(0))[1][:20, 0].all()
+
+
+def test_a_picture_of_nothing_has_no_robot_and_nothing_of_the_scene(toys: FrameSet) -> None:
+    shown = []
+    for seed in range(20):
+        frame, mask = augment(
+            toys.frames[0], toys.masks[0], OFF.model_copy(update={"blank": 1.0}), np.random.default_rng(seed)
+        )
+        assert (frame.shape, frame.dtype, mask.dtype) == ((64, 64, 3), np.uint8, np.uint8)
+        assert not mask.any()
+        shown.append(frame)
+    scene = toys.frames[0].reshape(-1).astype(float)
+    assert np.mean([abs(np.corrcoef(frame.reshape(-1), scene)[0, 1]) for frame in shown]) < 0.3
+    assert min(frame.mean() for frame in shown) < 20
+
+
+def test_without_pictures_of_nothing_a_seed_gives_the_same_as_ever(toys: FrameSet) -> None:
+    some = AugmentConfig(blank=0.2)
+    pairs = [
+        [augment(toys.frames[0], toys.masks[0], config, np.random.default_rng(seed))[0] for seed in range(30)]
+        for config in (AugmentConfig(), some)
+    ]
+    same = sum(np.array_equal(a, b) for a, b in zip(*pairs, strict=True))
+    assert 15 < same < 30

@@ -10,7 +10,7 @@ from training.data.noise import noise_frames
 
 PLAIN = AugmentConfig(
     mirror=0, turn_deg=0, scale_log=0, stretch_log=0, shift_px=0, occlude=0, colour=0, blur=0, noise=0, compress=0,
-    black_edge=0, stamp=0,
+    black_edge=0, stamp=0, blank=0,
 )  # fmt: skip
 
 
