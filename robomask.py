@@ -19,6 +19,7 @@ COMMANDS: dict[str, Command] = {
     "simulate": Command("training.commands.simulate", "sim", "render robot-pushing clips with exact masks"),
     "pretrain": Command("training.commands.pretrain", "train", "train VideoGPT from clips: vqvae, then prior"),
     "train": Command("training.commands.train", "train", "finetune an encoder and a head on frames with masks"),
+    "average": Command("training.commands.average", "train", "the mean of several runs' weights, as a run"),
     "label": Command("training.commands.label", "train", "propose masks for clips from motion, to be corrected"),
     "ablate": Command("training.commands.ablate", "train", "the paper's Table 1, measured on scenes held out"),
     "sweep": Command("training.commands.sweep", "sweep", "search hyper-parameters of finetuning"),

@@ -49,8 +49,7 @@ Weights are float16 numbers; arithmetic is float32.
 
 {credit}
 
-{frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {held_out} held out. The weights are
-the running average at the end of the schedule; no checkpoint was picked by its score.
+{frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {held_out} held out. {_weights(run)}
 
 ## How well it does
 
@@ -72,12 +71,29 @@ thin parts of distant arms, text painted over the picture.
 
 ## How it was made
 
-    {lineage.command}
+{_commands(lineage)}
 
 Seed {lineage.seed}, code revision `{lineage.code_revision}`, finished {lineage.created.isoformat()}.{_parent(lineage)}
 Largest difference of a probability at export: {parity.collapsed:.1e} between the network as published and its
 collapse, {parity.onnx:.1e} between the network as published and this bundle's ONNX file.
 """
+
+
+def _weights(run: Run) -> str:
+    """The sentences on how the weights came about."""
+    mean_of = run.record.get("mean_of")
+    if mean_of is None:
+        return "The weights are\nthe running average at the end of the schedule; no checkpoint was picked by its score."
+    start = ", and of what they started from" if mean_of["start"] else ""
+    return (
+        f"The weights are\nthe mean of those of {len(mean_of['runs'])} runs{start}, each with equal share; of a run, "
+        "the running average at the end of the\nschedule: no checkpoint was picked by its score."
+    )
+
+
+def _commands(lineage: Lineage) -> str:
+    """A command a line, as code."""
+    return "\n".join(f"    {command}" for command in lineage.command.split(" && "))
 
 
 def _parent(lineage: Lineage) -> str:

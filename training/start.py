@@ -85,7 +85,7 @@ def read_start(folder: Path, model: ModelConfig) -> Start:
     if (folder / MANIFEST).is_file():
         return _from_bundle(folder, model)
     if (folder / RECORD).is_file():
-        parent = {"kind": "run", "name": folder.absolute().name, "sha256": _digest(folder / WEIGHTS)}
+        parent = {"kind": "run", "name": folder.absolute().name, "sha256": weights_sha256(folder)}
         return Start(load_segmenter(folder, model), parent)
     found = "neither" if folder.is_dir() else "no such folder"
     raise RunError(
@@ -223,6 +223,7 @@ def _compare(file: Path, found: str, promised: Mapping[str, str]) -> None:
         )
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
+def weights_sha256(run: Path) -> str:
+    """The hash of a finished run's weights."""
+    with (run / WEIGHTS).open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -177,7 +177,7 @@ def train(
         "code_revision": revision,
         "known_scenes": known_before,
     }
-    return _finish(config, module.segmenter, sides, origin)
+    return finish(config, module.segmenter, sides, origin)
 
 
 def _what_counts(
@@ -211,7 +211,15 @@ def _what_counts(
     }
 
 
-def _finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:
+def finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:
+    """Measure a network on the scenes held out and write what makes its folder that of a finished run.
+
+    Args:
+        config: The run; its folder is there.
+        segmenter: Its weights.
+        sides: What it has learned from, and what it is measured on.
+        origin: What else the record says.
+    """
     segmenter = segmenter.to("cpu")
     train = concatenate(list(sides.train))
     result = None
