@@ -38,8 +38,10 @@ class BenchConfig(Arguments):
     clients: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
         (1, 16), description="closed loops with so many clients, in turn; [] for none"
     )
-    seconds: float = Field(5.0, gt=0, description="seconds of each closed loop")
-    rounds: int = Field(3, ge=1, description="rounds of ceiling and closed loops; medians are reported")
+    seconds: float = Field(3.0, gt=0, description="seconds of each closed loop")
+    rounds: int = Field(
+        5, ge=1, description="rounds of closed loops, each with the ceiling before and after it; medians are reported"
+    )
 
     robots: int = Field(0, ge=0, description="open loop with so many robots")
     load: float = Field(0.0, ge=0, description="or with as many as offer so many times the closed loops' best rate")

@@ -21,7 +21,7 @@ from service.bench.watching import Watch
 from service.machine.cores import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from service.bench.config import BenchConfig
 
@@ -29,10 +29,20 @@ __all__ = ["Report", "bench"]
 
 
 class Round(BaseModel):
-    """What was measured in one round, as near in time as can be."""
+    """What was measured in one round, as near in time as can be: machines that others use too change within seconds.
 
-    ceiling: Ceiling | None
+    Attributes:
+        ceilings: The model alone, before the first closed loop and after each; none without a bundle.
+        closed: The closed loops.
+    """
+
+    ceilings: list[Ceiling]
     closed: list[ClosedSummary]
+
+    def beside(self, index: int) -> Ceiling | None:
+        """The model alone around one of the closed loops: means of just before and just after."""
+        pair = self.ceilings[index : index + 2]
+        return _each(statistics.mean, pair) if pair else None
 
 
 class Report(BaseModel):
@@ -68,21 +78,16 @@ class Report(BaseModel):
 
     def ceiling(self) -> Ceiling | None:
         """Medians of the ceiling."""
-        found = [each.ceiling for each in self.rounds if each.ceiling is not None]
-        if not found:
-            return None
-        one_session, shared_session, frame_ms = (
-            statistics.median(values) for values in zip(*(ceiling[:3] for ceiling in found), strict=True)
-        )
-        return Ceiling(one_session, shared_session, frame_ms, found[0].precision)
+        found = [ceiling for each in self.rounds for ceiling in each.ceilings]
+        return _each(statistics.median, found) if found else None
 
     def of_ceiling(self, clients: int) -> float | None:
-        """Median over the rounds of a closed loop's rate as a share of the ceiling in the same round."""
+        """Median over the rounds of a closed loop's rate as a share of the ceiling around it."""
         shares = self._of(clients, lambda closed, ceiling: closed.rate / ceiling.best if ceiling else None)
         return statistics.median(shares) if shares else None
 
     def over_model_ms(self, clients: int) -> float | None:
-        """Median over the rounds of the median latency without the model's own time in the same round."""
+        """Median over the rounds of the median latency without the model's own time around the loop."""
 
         def over(closed: ClosedSummary, ceiling: Ceiling | None) -> float | None:
             return closed.latency_ms.p50 - ceiling.frame_ms if closed.latency_ms and ceiling else None
@@ -92,7 +97,10 @@ class Report(BaseModel):
 
     def _of(self, clients: int, value: Callable[[ClosedSummary, Ceiling | None], float | None]) -> list[float]:
         found = (
-            value(closed, each.ceiling) for each in self.rounds for closed in each.closed if closed.clients == clients
+            value(closed, each.beside(index))
+            for each in self.rounds
+            for index, closed in enumerate(each.closed)
+            if closed.clients == clients
         )
         return [number for number in found if number is not None]
 
@@ -124,8 +132,7 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
         rounds = []
         for number in range(config.rounds):
             say(f"round {number + 1} of {config.rounds}")
-            alone = ceiling.measure(max(0.5, config.seconds / 3)) if ceiling else None
-            rounds.append(Round(ceiling=alone, closed=[bound.closed(clients) for clients in config.clients]))
+            rounds.append(bound.round(ceiling))
         report = Report(url=url, reply_bytes=len(reply), ready_s=ready_s, cores=cores, rounds=rounds, open=None)
         if config.robots:
             report.open = bound.open(config.robots, config.hz)
@@ -150,6 +157,15 @@ class _Bench:
         self._metrics_url = metrics_url
         self._say = say
 
+    def round(self, ceiling: CeilingProcess | None) -> Round:
+        seconds = max(0.5, self._config.seconds / 3)
+        ceilings = [ceiling.measure(seconds)] if ceiling else []
+        closed = []
+        for clients in self._config.clients:
+            closed.append(self.closed(clients))
+            ceilings += [ceiling.measure(seconds)] if ceiling else []
+        return Round(ceilings=ceilings, closed=closed)
+
     def closed(self, clients: int) -> ClosedSummary:
         self._say(f"closed loop, {clients} clients, {self._config.seconds:g} s")
         requests = self._target.requests({})
@@ -168,6 +184,12 @@ class _Bench:
         with Watch(self._pid, self._metrics_url) as watch:
             run = run_load((self._target.host, self._target.port), requests, load, config.nice)
         return summarise_open(run, robots, hz, config.deadline_ms, watch.samples)
+
+
+def _each(middle: Callable[[Sequence[float]], float], ceilings: Sequence[Ceiling]) -> Ceiling:
+    """Each figure's mean or median."""
+    one_session, shared_session, frame_ms = (middle(values) for values in zip(*(c[:3] for c in ceilings), strict=True))
+    return Ceiling(one_session, shared_session, frame_ms, ceilings[0].precision)
 
 
 def _target(config: BenchConfig, url: str) -> Target:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from service_kit import Running
 
-from service.bench.ceiling import CeilingProcess
+from service.bench.ceiling import Ceiling, CeilingProcess
 from service.bench.errors import BenchError
+from service.bench.running import Round
 from service.bench.watching import tree_of
 from service.commands.bench import main
 
@@ -35,9 +36,18 @@ def test_a_service_that_runs_is_measured(
     report = json.loads(figures.read_text())
     assert [closed["clients"] for closed in report["rounds"][0]["closed"]] == [1, 3]
     assert report["rounds"][0]["closed"][1]["rate"] > 0
+    assert [len(each["ceilings"]) for each in report["rounds"]] == [3]  # before, between and after both loops
     assert {"decode", "queue", "infer", "encode"} <= report["rounds"][0]["closed"][0]["stages_ms"].keys()
     assert report["open"]["server"]["memory_mib"] is not None
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_closed_loop_stands_beside_the_model_alone_just_before_and_just_after() -> None:
+    slow, quick = Ceiling(8.0, 10.0, 100.0, "int8"), Ceiling(16.0, 20.0, 50.0, "int8")
+    found = Round(ceilings=[slow, quick, quick], closed=[])
+    assert found.beside(0) == (12.0, 15.0, 75.0, "int8")
+    assert found.beside(1) == quick
+    assert Round(ceilings=[], closed=[]).beside(0) is None
 
 
 def test_it_starts_the_service_itself(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
