@@ -18,7 +18,7 @@ from pydantic_settings import CliPositionalArg
 
 from training.config import Config
 from training.data.readers import DatasetError, read_frames
-from training.run import RECORD, RunError, code_revision, load_segmenter, read_run, segmenter_of
+from training.run import RECORD, RunError, code_revision, load_segmenter, read_run
 from training.start import read_start, weights_sha256
 from training.trainer import finish, read_sides
 
@@ -59,10 +59,10 @@ def average_runs(config: AverageConfig) -> Score | None:
         raise RunError(f"{config.out}: expected a folder without a finished run, found one: name another with --out")
     for run in runs[1:]:
         _compare(first, run)
-    networks = [load_segmenter(run.folder).state_dict() for run in runs]
+    segmenter = load_segmenter(first.folder)
+    networks = [segmenter.state_dict(), *(load_segmenter(run.folder).state_dict() for run in runs[1:])]
     if config.start:
         networks.append(_start_of(runs))
-    segmenter = segmenter_of(first.config.model)
     segmenter.load_state_dict(mean_of(networks))
     now = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in first.config.data.files]
     if now != first.record["data"]:
