@@ -19,7 +19,7 @@ from pydantic_settings import CliApp, CliPositionalArg
 from export.commands.evaluate import select
 from export.conditions import CONDITIONS, NOTHING
 from export.evaluate import EvaluationError, masks_of
-from service.contract import BundleInvalid
+from service.contract import BundleInvalid, Precision
 from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.run import RunError
@@ -42,6 +42,7 @@ class ConditionsConfig(Config):
     data: Path = Field(description="labelled frames")
     split: str = Field("val", description="the part of `data` to measure on, or all")
     least: int = Field(40, ge=0, description="frames with fewer robot pixels than this left are left out")
+    precision: Precision | None = Field(None, description="which of the bundles' models; by default its own choice")
     as_json: bool = Field(False, description="print JSON instead of a table")
 
 
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         frames = select(read_frames(config.data), config.split)
         conditions = under_all(frames, config.least)
-        models = {name: masks_of(name) for name in config.model}
+        models = {name: masks_of(name, config.precision) for name in config.model}
         scores = {name: measure(model, conditions) for name, model in models.items()}
         shares = {name: seen_in_nothing(model) for name, model in models.items()}
     except (BundleInvalid, DatasetError, EvaluationError, RunError) as error:

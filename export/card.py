@@ -73,7 +73,7 @@ thin parts of distant arms, text painted over the picture.
 
 {_commands(lineage)}
 
-Seed {lineage.seed}, code revision `{lineage.code_revision}`, finished {lineage.created.isoformat()}.{_parent(lineage)}
+{_made(run, lineage)}, finished {lineage.created.isoformat()}.{_parent(lineage)}
 Largest difference of a probability at export: {parity.collapsed:.1e} between the network as published and its
 collapse, {parity.onnx:.1e} between the network as published and this bundle's ONNX file.
 """
@@ -89,6 +89,15 @@ def _weights(run: Run) -> str:
         f"The weights are\nthe mean of those of {len(mean_of['runs'])} runs{start}, each with equal share; of a run, "
         "the running average at the end of the\nschedule: no checkpoint was picked by its score."
     )
+
+
+def _made(run: Run, lineage: Lineage) -> str:
+    """By which seed and code; of a mean also by which code its runs were trained."""
+    mean_of = run.record.get("mean_of")
+    if mean_of is None:
+        return f"Seed {lineage.seed}, code revision `{lineage.code_revision}`"
+    revisions = dict.fromkeys(f"`{each.get('code_revision')}`" for each in mean_of["runs"])
+    return f"Trained by code revision {', '.join(revisions)}, averaged by `{lineage.code_revision}`"
 
 
 def _commands(lineage: Lineage) -> str:

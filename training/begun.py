@@ -7,6 +7,7 @@ frames that it knows.
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from training.run import RunError
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 BEGUN = "begun.json"
 
 
-def hold_to(folder: Path, settings: Mapping[str, Any], *, begun: bool) -> None:
+def hold_to(
+    folder: Path, settings: Mapping[str, Any], *, begun: bool, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write down what a run begins with or, where it has begun, compare.
 
     Args:
         folder: The run's.
         settings: What decides what it learns and is measured on; nested as in the configuration.
         begun: Whether it has learned anything yet; if not, it may still begin with others.
+        defaults: Settings as they are where nothing is said: with one that came later, a run was begun like this.
 
     Raises:
         RunError: It was begun with others; names those that differ.
@@ -36,7 +40,7 @@ def hold_to(folder: Path, settings: Mapping[str, Any], *, begun: bool) -> None:
         temporary.write_text(json.dumps(told, indent=1) + "\n")
         temporary.replace(file)
         return
-    before = json.loads(file.read_text())
+    before = {**dict(_flat(json.loads(json.dumps(dict(defaults))))), **json.loads(file.read_text())}
     other = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
     if other:
         found = ", ".join(f"{name} {told.get(name)} after {before.get(name)}" for name in other[:4])

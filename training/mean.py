@@ -18,7 +18,7 @@ from pydantic_settings import CliPositionalArg
 
 from training.config import Config
 from training.data.readers import DatasetError, read_frames
-from training.run import RECORD, RunError, code_revision, load_segmenter, read_run
+from training.run import RunError, code_revision, load_segmenter, read_run
 from training.start import read_start, weights_sha256
 from training.trainer import finish, read_sides
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from training.data.splits import Sides
     from training.run import Run
     from training.scores import Score
 
@@ -51,25 +52,23 @@ def average_runs(config: AverageConfig) -> Score | None:
         RunError: A run that is not finished, or runs that do not belong together.
         DatasetError: Their data are not there any more, or not what they were.
     """
+    if config.out.exists() and not (config.out.is_dir() and not any(config.out.iterdir())):
+        raise RunError(
+            f"{config.out}: expected a new or an empty folder, found something there: name another with --out"
+        )
     runs = [read_run(folder) for folder in config.runs]
     first = runs[0]
     if len(runs) + config.start < 2:
         raise RunError(f"{first.folder}: expected two runs or more, or one with --start, got a single one")
-    if (config.out / RECORD).exists():
-        raise RunError(f"{config.out}: expected a folder without a finished run, found one: name another with --out")
+    _refuse_ambiguous(runs)
     for run in runs[1:]:
         _compare(first, run)
+    sides = _sides_of(first)
     segmenter = load_segmenter(first.folder)
     networks = [segmenter.state_dict(), *(load_segmenter(run.folder).state_dict() for run in runs[1:])]
     if config.start:
         networks.append(_start_of(runs))
     segmenter.load_state_dict(mean_of(networks))
-    now = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in first.config.data.files]
-    if now != first.record["data"]:
-        raise DatasetError(
-            f"{first.folder}: expected the run's data, to measure the mean on what was held out, found "
-            f"{', '.join(one['name'] for one in now)}, not all of which is what it was"
-        )
     config.out.mkdir(parents=True, exist_ok=True)
     kept = ("data", "parent", "pretrained", "known_scenes")
     origin = {
@@ -77,7 +76,6 @@ def average_runs(config: AverageConfig) -> Score | None:
         "code_revision": code_revision(),
         "mean_of": {"runs": [_told(run) for run in runs], "start": config.start},
     }
-    sides = read_sides(first.config.data, first.config.seed)
     return finish(first.config.model_copy(update={"out": config.out}), segmenter, sides, origin)
 
 
@@ -86,39 +84,77 @@ def mean_of(networks: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name].double() for one in networks]).mean(0).float() for name in networks[0]}
 
 
+def _refuse_ambiguous(runs: Sequence[Run]) -> None:
+    """Refuse runs of which it could not be told afterwards what was averaged.
+
+    Raises:
+        RunError: Two of one name, or one that is a mean itself.
+    """
+    names = [run.folder.absolute().name for run in runs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise RunError(f"expected runs of different names, found '{twice[0]}' twice: each is averaged in once")
+    for run in runs:
+        if run.record.get("mean_of"):
+            raise RunError(
+                f"{run.folder}: expected a run that was trained, found a mean of others: name those it is the mean of"
+            )
+
+
 def _compare(first: Run, run: Run) -> None:
-    """Hold a run to another's network, data and split.
+    """Hold a run to another's network, data, split and start.
 
     Raises:
         RunError: One of them differs.
     """
     networks = [each.config.model.model_dump(exclude={"init", "pretrained", "frozen"}) for each in (first, run)]
+    told = [(each.record["data"], each.config.data.noise) for each in (first, run)]
+    starts = [(each.record.get("parent"), each.record.get("pretrained")) for each in (first, run)]
     for what, one, other in (
         ("network", *networks),
-        ("data", first.record["data"], run.record["data"]),
+        ("data", *told),
         ("split", first.record["split"], run.record["split"]),
+        ("start", *starts),
     ):
         if one != other:
             raise RunError(f"{run.folder}: expected the {what} of {first.folder}, to average both, found another")
+
+
+def _sides_of(run: Run) -> Sides:
+    """The frames that a run has learned from and those it was measured on, read again.
+
+    Raises:
+        DatasetError: Data that are not there any more, not what they were, or divided in another way by now.
+    """
+    now = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in run.config.data.files]
+    if now != run.record["data"]:
+        raise DatasetError(
+            f"{run.folder}: expected the run's data, to measure the mean on what was held out, found "
+            f"{', '.join(one['name'] for one in now)}, not all of which is what it was"
+        )
+    sides = read_sides(run.config.data, run.config.seed)
+    if sorted(set(sides.val.scene.tolist())) != run.record["split"]["val"]:
+        raise DatasetError(
+            f"{run.folder}: expected its data sets to be split as they were, found other scenes held out: the marks "
+            "have changed, and it may have learned from these"
+        )
+    return sides
 
 
 def _start_of(runs: Sequence[Run]) -> dict[str, Tensor]:
     """The weights that all runs started from.
 
     Raises:
-        RunError: They are not one and the same, or not there any more.
+        RunError: They started from none, or it is not there any more.
     """
     first = runs[0]
-    parents = [run.record.get("parent") for run in runs]
-    if parents[0] is None or any(parent != parents[0] for parent in parents):
+    init, parent = first.config.model.init, first.record.get("parent")
+    if init is None or parent is None:
         raise RunError(
-            f"{first.folder}: expected runs that all started from one model (--init), to average it in, found "
-            f"{', '.join(str(parent and parent['name']) for parent in parents)}: leave --start out"
+            f"{first.folder}: expected runs that started from a model (--init), found none: leave --start out"
         )
-    init = first.config.model.init
-    assert init is not None  # noqa: S101 - a run with a parent has one
     found = read_start(init, first.config.model)
-    if found.parent != parents[0]:
+    if found.parent != parent:
         raise RunError(f"{init}: expected what {first.folder} started from, found something else there by now")
     return found.segmenter.state_dict()
 
@@ -128,5 +164,6 @@ def _told(run: Run) -> dict[str, Any]:
     return {
         "name": run.folder.absolute().name,
         "sha256": weights_sha256(run.folder),
+        "code_revision": run.record.get("code_revision"),
         "config": run.config.model_dump(mode="json"),
     }

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from training.averaging import RunningAverage
 from training.begun import hold_to
+from training.config import AugmentConfig, OptimConfig
 from training.data.frames import FrameSet, concatenate
 from training.data.labelled import LabelledFrames
 from training.data.noise import noise_frames
@@ -36,7 +37,7 @@ from training.machine import prepare, settled, trainer_arguments
 from training.pictures import prediction_panel
 from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
 from training.progress import ProgressBar
-from training.run import HISTORY, RunError, code_revision, write_run
+from training.run import HISTORY, RECORD, RunError, code_revision, read_run, write_run
 from training.scores import Score, score
 from training.start import MANIFEST, known_scenes, refuse_known, start_of
 
@@ -134,7 +135,14 @@ def train(
     pretrained = _pretrained_record(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
     last = config.out / "checkpoints" / "last.ckpt"
-    hold_to(config.out, _what_counts(config, data, sides, parent, pretrained), begun=last.is_file())
+    if (config.out / RECORD).is_file() and read_run(config.out).record.get("mean_of"):
+        raise RunError(f"{config.out}: expected a folder for a run, found the mean of several: name another with --out")
+    hold_to(
+        config.out,
+        _what_counts(config, data, sides, parent, pretrained),
+        begun=last.is_file(),
+        defaults={"augment": AugmentConfig().model_dump(mode="json"), "optim": OptimConfig().model_dump(mode="json")},
+    )
     module = Finetune(segmenter.train(), config.optim, config.steps)
     loggers = make_loggers(config.out, config.log) if loggers is None else loggers
     for logger in loggers:

@@ -33,9 +33,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{clients} {'client' if clients == 1 else 'clients'}: {report.rate(clients):.1f} answers/s" + "".join(
             part
             for part, value in (
-                (f" = {report.of_ceiling(clients) or 0:.3f} of the ceiling", report.of_ceiling(clients)),
+                (f", {report.of_ceiling(clients) or 0:.3f} of the ceiling around the loop", report.of_ceiling(clients)),
                 (
-                    f", median latency {report.over_model_ms(clients) or 0:+.2f} ms over the model",
+                    f", median latency {report.over_model_ms(clients) or 0:+.2f} ms over the model's own then",
                     report.over_model_ms(clients) if clients == 1 else None,
                 ),
             )

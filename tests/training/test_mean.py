@@ -12,6 +12,7 @@ from export.pack import pack
 from service.contract import CARD, open_bundle
 from training.commands.average import main
 from training.commands.train import main as train
+from training.data.frames import FrameSet
 from training.run import read_run
 from training.start import read_network
 
@@ -77,6 +78,7 @@ def test_a_bundle_of_a_mean_says_how_all_of_it_was_made(runs: list[Path], tmp_pa
     card = bundle.read(CARD).decode()
     assert "mean of those of 2 runs, and of what they started from" in card
     assert f"    {last}\n" in card
+    assert "Trained by code revision" in card
 
 
 def test_runs_that_do_not_belong_together_are_named(
@@ -87,8 +89,12 @@ def test_runs_that_do_not_belong_together_are_named(
     assert "two runs or more" in capsys.readouterr().err
     assert main([str(runs[0]), str(tmp_path / "none"), *out]) == 1
     assert "expected a finished run" in capsys.readouterr().err
-    assert main([str(runs[0]), str(toy_run), "--start", *out]) == 1
-    assert "all started from one model" in capsys.readouterr().err
+    assert main([str(runs[0]), str(toy_run), *out]) == 1
+    assert f"{toy_run}: expected the start of" in capsys.readouterr().err
+    assert main([str(toy_run), "--start", *out]) == 1
+    assert "leave --start out" in capsys.readouterr().err
+    assert main([str(runs[0]), str(runs[0]), *out]) == 1
+    assert "'one' twice" in capsys.readouterr().err
     other = tmp_path / "other"
     words = ["--out", str(other), "--data.train", str(toy_file), "--precision", "32-true", *TINY]
     assert train([*words, "--data.split", "all"]) == 0
@@ -102,12 +108,44 @@ def test_runs_that_do_not_belong_together_are_named(
     assert not (tmp_path / "mean").exists()
 
 
-def test_a_folder_with_a_finished_run_is_left_alone(
+def test_a_folder_with_anything_in_it_is_left_alone(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(runs[0], kept)
     assert main([*map(str, runs), "--out", str(kept)]) == 1
-    assert "found one" in capsys.readouterr().err
+    assert "a new or an empty folder" in capsys.readouterr().err
     before, after = weights(runs[0]), weights(kept)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_mean_is_neither_averaged_again_nor_trained_over(
+    runs: list[Path], toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mean = tmp_path / "mean"
+    assert main([*map(str, runs), "--out", str(mean)]) == 0
+    assert main([str(mean), str(runs[0]), "--out", str(tmp_path / "again")]) == 1
+    assert "name those it is the mean of" in capsys.readouterr().err
+    assert train(["--out", str(mean), "--data.train", str(toy_file), "--precision", "32-true", *TINY]) == 1
+    assert "found the mean of several" in capsys.readouterr().err
+    assert read_run(mean).record["mean_of"]
+
+
+def test_runs_whose_data_are_marked_in_another_way_by_now_are_refused(
+    toys: FrameSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "marked.npz"
+
+    def mark(held_out: str) -> None:
+        split = np.where(toys.scene == held_out, "val", "train")
+        np.savez(file, frames=toys.frames, masks=toys.masks, scene=toys.scene, split=split)
+
+    mark("toy5")
+    for name in ("one", "two"):
+        words = ["--out", str(tmp_path / name), "--data.train", str(file), "--precision", "32-true", *TINY]
+        assert train(words) == 0
+    mark("toy0")
+    both = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert main([*both, "--out", str(tmp_path / "mean")]) == 1
+    assert "split as they were" in capsys.readouterr().err
+    assert not (tmp_path / "mean").exists()

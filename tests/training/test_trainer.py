@@ -79,6 +79,17 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(
     assert [row["step"] for row in read_history(torn.out / HISTORY)] == ["2", "4", "6"]
 
 
+def test_a_setting_that_came_after_a_run_was_begun_is_at_its_default(tmp_path: Path, toys: FrameSet) -> None:
+    train(config(tmp_path, toys, "run", epochs=1))
+    file = tmp_path / "run" / "begun.json"
+    before = json.loads(file.read_text())
+    del before["augment.blank"]
+    file.write_text(json.dumps(before))
+    train(config(tmp_path, toys, "run", epochs=2))
+    with pytest.raises(RunError, match=r"augment\.blank 0\.5 after 0\.0"):
+        train(config(tmp_path, toys, "run", epochs=3, augment=AugmentConfig(blank=0.5)))
+
+
 def test_a_folder_goes_on_with_the_split_and_frames_it_was_begun_with_or_not_at_all(
     tmp_path: Path, toys: FrameSet
 ) -> None:
