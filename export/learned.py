@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from training.config import DataConfig
 from training.data.frames import concatenate
-from training.trainer import read_sides
+from training.data.sides import read_sides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

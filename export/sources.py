@@ -15,9 +15,9 @@ from export.lineage import lineage_of
 from export.to_onnx import ExportError
 from service.contract import CARD, EXAMPLE, MANIFEST, Bundle, Golden, Metric, open_bundle
 from training.data.readers import DatasetError, read_frames
+from training.data.sides import read_sides_again
 from training.from_onnx import segmenter_from_onnx
 from training.run import load_segmenter, read_run
-from training.trainer import read_sides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,20 +160,10 @@ def held_out_frames(run: Run) -> FrameSet:
         DatasetError: A data set is not there any more, or not what it was.
         ExportError: The run has held out none.
     """
-    sets = _data_sets(run)
-    now = [{"name": path.name, "sha256": frames.sha256()} for path, frames in sets.items()]
-    if now != run.record["data"]:
-        raise DatasetError(
-            f"{run.folder}: expected the run's data, to compare on what it has held out of them, found "
-            f"{', '.join(path.name for path in sets) or 'nothing'}, not all of which is what it was: name frames with "
-            "--gate-data"
-        )
-    frames = read_sides(run.config.data, run.config.seed).val
-    if sorted(set(frames.scene.tolist())) != run.record["split"]["val"]:
-        raise DatasetError(
-            f"{run.folder}: expected its data sets to be split as they were, found other scenes held out: the marks "
-            "have changed, and it may have learned from these; name frames with --gate-data"
-        )
+    try:
+        frames = read_sides_again(run).val
+    except DatasetError as error:
+        raise DatasetError(f"{error}; name frames to compare on with --gate-data") from error
     if not len(frames):
         raise ExportError(f"{run.folder}: expected scenes held out, the run has learned from all: name --gate-data")
     return frames

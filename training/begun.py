@@ -28,7 +28,7 @@ def hold_to(
         folder: The run's.
         settings: What decides what it learns and is measured on; nested as in the configuration.
         begun: Whether it has learned anything yet; if not, it may still begin with others.
-        defaults: Settings as they are where nothing is said: with one that came later, a run was begun like this.
+        defaults: Settings where nothing is said, as JSON has them: so a run was begun that knew no such setting yet.
 
     Raises:
         RunError: It was begun with others; names those that differ.
@@ -40,7 +40,7 @@ def hold_to(
         temporary.write_text(json.dumps(told, indent=1) + "\n")
         temporary.replace(file)
         return
-    before = {**dict(_flat(json.loads(json.dumps(dict(defaults))))), **json.loads(file.read_text())}
+    before = dict(_flat(defaults)) | json.loads(file.read_text())
     other = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
     if other:
         found = ", ".join(f"{name} {told.get(name)} after {before.get(name)}" for name in other[:4])

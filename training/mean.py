@@ -17,17 +17,16 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from training.config import Config
-from training.data.readers import DatasetError, read_frames
+from training.data.sides import read_sides_again
 from training.run import RunError, code_revision, load_segmenter, read_run
 from training.start import read_start, weights_sha256
-from training.trainer import finish, read_sides
+from training.trainer import finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from training.data.splits import Sides
     from training.run import Run
     from training.scores import Score
 
@@ -52,7 +51,7 @@ def average_runs(config: AverageConfig) -> Score | None:
         RunError: A run that is not finished, or runs that do not belong together.
         DatasetError: Their data are not there any more, or not what they were.
     """
-    if config.out.exists() and not (config.out.is_dir() and not any(config.out.iterdir())):
+    if config.out.is_file() or (config.out.is_dir() and any(config.out.iterdir())):
         raise RunError(
             f"{config.out}: expected a new or an empty folder, found something there: name another with --out"
         )
@@ -63,7 +62,7 @@ def average_runs(config: AverageConfig) -> Score | None:
     _refuse_ambiguous(runs)
     for run in runs[1:]:
         _compare(first, run)
-    sides = _sides_of(first)
+    sides = read_sides_again(first)
     segmenter = load_segmenter(first.folder)
     networks = [segmenter.state_dict(), *(load_segmenter(run.folder).state_dict() for run in runs[1:])]
     if config.start:
@@ -118,27 +117,6 @@ def _compare(first: Run, run: Run) -> None:
     ):
         if one != other:
             raise RunError(f"{run.folder}: expected the {what} of {first.folder}, to average both, found another")
-
-
-def _sides_of(run: Run) -> Sides:
-    """The frames that a run has learned from and those it was measured on, read again.
-
-    Raises:
-        DatasetError: Data that are not there any more, not what they were, or divided in another way by now.
-    """
-    now = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in run.config.data.files]
-    if now != run.record["data"]:
-        raise DatasetError(
-            f"{run.folder}: expected the run's data, to measure the mean on what was held out, found "
-            f"{', '.join(one['name'] for one in now)}, not all of which is what it was"
-        )
-    sides = read_sides(run.config.data, run.config.seed)
-    if sorted(set(sides.val.scene.tolist())) != run.record["split"]["val"]:
-        raise DatasetError(
-            f"{run.folder}: expected its data sets to be split as they were, found other scenes held out: the marks "
-            "have changed, and it may have learned from these"
-        )
-    return sides
 
 
 def _start_of(runs: Sequence[Run]) -> dict[str, Tensor]:

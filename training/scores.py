@@ -26,6 +26,10 @@ class Score(NamedTuple):
     n: int
     sd: float
 
+    def in_words(self) -> str:
+        """What commands say at their end."""
+        return f"mean IoU {self.mean:.4f}, 5th percentile {self.p5:.4f} on {self.n} held-out frames"
+
 
 def per_image_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """IoU of each image.

@@ -15,20 +15,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from training.averaging import RunningAverage
 from training.begun import hold_to
 from training.config import AugmentConfig, OptimConfig
-from training.data.frames import FrameSet, concatenate
+from training.data.frames import concatenate
 from training.data.labelled import LabelledFrames
-from training.data.noise import noise_frames
-from training.data.readers import read_frames
-from training.data.splits import (
-    Sides,
-    Split,
-    apart,
-    everything,
-    fold_split,
-    proposed_split,
-    seeded_split,
-    split_data_sets,
-)
+from training.data.sides import hashes_of, read_sides
 from training.encoders import PriorEncoder
 from training.finetune import Finetune
 from training.history import HistoryCallback
@@ -47,37 +36,13 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
 
-    from training.config import DataConfig, ModelConfig, TrainConfig
+    from training.config import ModelConfig, TrainConfig
+    from training.data.splits import Sides
     from training.segmenter import Segmenter
 
 _log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 32
-
-
-def read_sides(config: DataConfig, seed: int) -> Sides:
-    """Read the labelled frames and put their scenes on two sides.
-
-    Raises:
-        DatasetError: A data set that cannot be read.
-        ValueError: A split that is not possible.
-    """
-    sets = [read_frames(path) for path in config.train]
-    if config.noise:
-        sets = [noise_frames(frames, seed=i) for i, frames in enumerate(sets)]
-    if config.val is not None:
-        return apart(sets, read_frames(config.val))
-    return split_data_sets(sets, lambda frames: _divide(frames, config, seed))
-
-
-def _divide(frames: FrameSet, config: DataConfig, seed: int) -> Split:
-    if config.folds is not None:
-        return fold_split(frames, config.folds, config.fold, config.fold_seed)
-    if config.split == "all":
-        return everything(frames)
-    if config.split == "seeded":
-        return seeded_split(frames, config.val_fraction, seed)
-    return proposed_split(frames)
 
 
 def predict(segmenter: Segmenter, frames: np.ndarray) -> np.ndarray:
@@ -131,7 +96,7 @@ def train(
             "%s has learned from %d of the %d scenes held out: the score will not be one of scenes never seen",
             *(run, len(scenes), len(held_out)),
         )
-    data = [{"name": path.name, "sha256": read_frames(path).sha256()} for path in config.data.files]
+    data = hashes_of(config.data)
     pretrained = _pretrained_record(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
     last = config.out / "checkpoints" / "last.ckpt"
@@ -227,6 +192,9 @@ def finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict
         segmenter: Its weights.
         sides: What it has learned from, and what it is measured on.
         origin: What else the record says.
+
+    Returns:
+        Its score; none where no scenes are held out.
     """
     segmenter = segmenter.to("cpu")
     train = concatenate(list(sides.train))

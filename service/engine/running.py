@@ -100,7 +100,6 @@ class Engine:
         except Exception as error:
             raise ModelFault(f"expected an answer for {len(frames)} frames, the runtime failed: {error}") from error
         probability = outputs[0]
-        # The sum is finite if all are: one pass, after each of which this thread waits for the interpreter.
-        if probability.shape != (len(frames), FRAME_SIZE, FRAME_SIZE) or not np.isfinite(probability.sum()):
+        if probability.shape != (len(frames), FRAME_SIZE, FRAME_SIZE) or not np.isfinite(probability).all():
             raise ModelFault(f"expected {PROBABILITY} of finite numbers, the model gave others")
         return Prediction(probability, outputs[1] if latents else None)

@@ -267,7 +267,7 @@ def _together(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
     `np.concatenate` lets go of the interpreter at every part; where the event loop is busy, each time costs a wait.
     """
-    content = b"".join([np.ascontiguousarray(part).data for part in parts])
+    content = b"".join([part.tobytes() for part in parts])
     return np.frombuffer(content, np.uint8).reshape(-1, *parts[0].shape[1:])
 
 

@@ -20,5 +20,5 @@ def main(argv: list[str]) -> int:
     if result is None:
         print(f"{config.out}: the mean of runs that have held nothing out to measure on")
         return 0
-    print(f"{config.out}: mean IoU {result.mean:.4f}, 5th percentile {result.p5:.4f} on {result.n} held-out frames")
+    print(f"{config.out}: {result.in_words()}")
     return 0

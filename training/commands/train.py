@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     if result is None:
         say(f"{config.out}: trained on all frames, none held out to measure on")
         return 0
-    say(f"{config.out}: mean IoU {result.mean:.4f}, 5th percentile {result.p5:.4f} on {result.n} held-out frames")
+    say(f"{config.out}: {result.in_words()}")
     return 0
 
 

@@ -126,7 +126,7 @@ def stamp(frame: np.ndarray, rng: Generator) -> np.ndarray:
 
 
 def nothing(rng: Generator) -> np.ndarray:
-    """What a camera gives that sees nothing: black more often than not, else a colour or soft blotches; uint8."""
+    """What a camera gives that sees nothing: dark half the time, one colour or soft blotches; uint8 [64,64,3]."""
     cells = int(rng.choice((1, 2, 3, 5)))
     level = rng.uniform(0, 24) if rng.random() < 0.5 else rng.uniform(0, 255)
     tint = rng.normal(0, rng.uniform(0, 16), 3)
