@@ -67,10 +67,13 @@ def _all_of(waiting: list[Path]) -> Ancestry:
 
 
 def _starts(run: Run) -> list[Path]:
-    """The weights of a run or bundle, the encoder of a bundle; other encoders were pretrained without masks."""
-    model = run.config.model
-    encoder = [model.pretrained] if model.pretrained is not None and (model.pretrained / MANIFEST).is_file() else []
-    return [*([] if model.init is None else [model.init]), *encoder]
+    """The weights of a run or bundle, the encoder of a bundle; other encoders were pretrained without masks.
+
+    What an encoder was that is not there any more is not known: it counts as one that is missing.
+    """
+    init, encoder = run.config.model.init, run.config.model.pretrained
+    told = encoder is not None and (not encoder.exists() or (encoder / MANIFEST).is_file())
+    return [*([] if init is None else [init]), *([encoder] if encoder is not None and told else [])]
 
 
 def _bundle_beside(folder: Path, lineage: Lineage) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from training.run import Run
 
 
+_SCORES: Final = "How well it does"
+
 _DECODERS: dict[HeadName, str] = {
     "attention-conv": "8-head self-attention over the latents, two transposed convolutions and a convolution",
     "attention-skips": "8-head self-attention over the latents, then transposed convolutions that also see the "
@@ -21,16 +23,31 @@ _DECODERS: dict[HeadName, str] = {
 }
 
 
+class Report(NamedTuple):
+    """What an export has found out, for the card.
+
+    Attributes:
+        name: The model's.
+        metrics: Its scores.
+        parity: How far PyTorch and ONNX are apart.
+        verdicts: What other precisions cost.
+        comparison: With the version before it, if it was compared.
+        measured: Whether it was measured now; if not, its scores are those of before.
+    """
+
+    name: str
+    metrics: Sequence[Metric]
+    parity: Parity
+    verdicts: Sequence[Verdict]
+    comparison: Comparison | None
+    measured: bool
+
+
 def card(name: str, run: Run, lineage: Lineage, *, metrics: Sequence[Metric], parity: Parity, credit: str) -> str:
     """The card as Markdown: what the model is for, what it learned from, how well it does, how it was made."""
     data = "\n".join(f"| {d['name']} | `{d['sha256'][:16]}…` |" for d in run.record["data"])
     frames, scenes = run.record["frames"], {side: len(names) for side, names in run.record["split"].items()}
     held_out = f"{frames['val']} frames of {scenes['val']} other scenes" if frames["val"] else "none"
-    measured = "\n".join(
-        f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |"
-        for m in metrics
-        if m.precision in {None, "fp32"}  # what others lose stands under Precisions
-    )
     return f"""# {name}
 
 Marks the pixels of a 64x64 camera frame that belong to the robot's own arm.
@@ -51,16 +68,9 @@ Weights are float16 numbers; arithmetic is float32.
 
 {frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {held_out} held out. {_weights(run)}
 
-## How well it does
+## {_SCORES}
 
-| measure | value | on | frames |
-|---|---|---|---|
-{measured}
-
-IoU is the robot pixels' intersection over union at probability 0.5: mean, standard deviation (sd), 5th percentile and
-worst over images, and that of all images' pixels together (dataset). `quality` is the data set's own word for the kind
-of copy that a picture is. `example.png` shows held-out frames from the worst to the best: green where prediction and
-label agree, red where only the prediction says robot, blue where only the label does.
+{_scores(metrics)}
 
 ## What it is for, and what not
 
@@ -77,6 +87,37 @@ thin parts of distant arms, text painted over the picture.
 Largest difference of a probability at export: {parity.collapsed:.1e} between the network as published and its
 collapse, {parity.onnx:.1e} between the network as published and this bundle's ONNX file.
 """
+
+
+def card_again(text: str, report: Report, credit: str) -> str:
+    """The card of a bundle that is exported once more: its present name and, if it was measured again, its new scores.
+
+    Args:
+        text: The bundle's card.
+        report: What was found this time.
+        credit: Who made the data that it was measured on, and their licence; none leaves it out.
+    """
+    _, _, rest = text.partition("\n")
+    text = f"# {report.name}\n{rest}"
+    if report.measured:
+        text = _in_place(text, _SCORES, "\n\n".join([_scores(report.metrics), *([credit] if credit else [])]))
+    return with_precisions(with_comparison(text, report.comparison), report.verdicts)
+
+
+def _scores(metrics: Sequence[Metric]) -> str:
+    measured = "\n".join(
+        f"| {m.name} | {m.value:.4f} | {m.data}, {m.split} | {m.n} |"
+        for m in metrics
+        if m.precision in {None, "fp32"}  # what others lose stands under Precisions
+    )
+    return f"""| measure | value | on | frames |
+|---|---|---|---|
+{measured}
+
+IoU is the robot pixels' intersection over union at probability 0.5: mean, standard deviation (sd), 5th percentile and
+worst over images, and that of all images' pixels together (dataset). `quality` is the data set's own word for the kind
+of copy that a picture is. `example.png` shows held-out frames from the worst to the best: green where prediction and
+label agree, red where only the prediction says robot, blue where only the label does."""
 
 
 def _weights(run: Run) -> str:
@@ -118,7 +159,7 @@ def with_comparison(text: str, found: Comparison | None) -> str:
     """A card with a section on how the model compares with the one before it; it takes the place of an older one."""
     if found is None:
         return _with_section(text, "Against the version before", "")
-    known = "" if found.other_data_known else " Which frames the other has learned from is not known."
+    known = "" if found.other_data_known else " What one of the models has learned from is not known."
     other = f"{found.against.name} version {found.against.version}, `{found.against.sha256[:16]}…`"
     return _with_section(
         text,
@@ -154,7 +195,15 @@ fp16 is for GPUs and reads its weights out of the fp32 file. int8 is for process
 
 def _with_section(text: str, title: str, body: str) -> str:
     """A text that ends in a section, in place of an older one of that title; without a body it has none."""
-    before, found, after = text.partition(f"## {title}\n")
-    rest = after[at:] if found and (at := after.find("\n## ")) >= 0 else ""
-    text = (before.rstrip() + "\n" + rest) if found else text
+    text = _in_place(text, title, "")
     return f"{text.rstrip()}\n\n## {title}\n\n{body}\n" if body else text
+
+
+def _in_place(text: str, title: str, body: str) -> str:
+    """A text of which a section has another body, or is not there any more; as it is where it has no such section."""
+    before, found, after = text.partition(f"## {title}\n")
+    if not found:
+        return text
+    rest = after[at:] if (at := after.find("\n## ")) >= 0 else ""
+    section = f"\n\n## {title}\n\n{body}\n" if body else "\n"
+    return before.rstrip() + section + rest

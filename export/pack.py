@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export.card import Report
+from export.fresh import fresh_frames
 from export.precisions import FP32_FILE, Exported, Trial, chosen, export_fp16, export_fp32, export_int8
 from export.sources import calibration_frames, read_source
 from export.succession import common_ground, require_no_worse
@@ -16,7 +20,6 @@ from training.scores import score, score_by_quality
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from PIL.Image import Image
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from export.succession import Gate
     from service.contract import Precision
     from training.data.frames import FrameSet
+
+_log = logging.getLogger("export")
 
 DEFAULT_NAME = "robot-arm"
 
@@ -62,8 +67,9 @@ def pack(
         calibration: Frames to calibrate int8 on; by default those that a run was trained on, or those that `data`
             marks as training frames.
         data: The data set of which `held_out` is a part.
-        held_out: Labelled frames to measure the exported files on; without them the card has no new scores, and
-            precisions are compared by their masks on the calibration frames, or the golden ones.
+        held_out: Labelled frames to measure the exported files on, less those that the model is known to have learned
+            from. If none are left, or without any, the card has no new scores, and precisions are compared by their
+            masks on the calibration frames, or the golden ones.
         data_name: What to call `held_out` in the manifest.
         split: Which part of it they are.
         credit: A line of the card that names the data's authors and licence.
@@ -81,6 +87,7 @@ def pack(
     wanted = chosen(precisions)
     frames = calibration_frames(source, calibration, data) if "int8" in wanted else None
     ground = None if gate is None else common_ground(gate, source)
+    held_out = None if held_out is None else _fresh(source, held_out, data, data_name)
     trial = _trial(source, held_out, frames)
     fp32, parity = export_fp32(source.segmenter, trial, source.golden)
     made: dict[Precision, Exported] = {"fp32": fp32}
@@ -104,7 +111,7 @@ def pack(
         golden=Golden(source.golden, fp32.golden, GOLDEN_TOLERANCE, tolerances(made)),
         metrics=metrics,
         lineage=source.lineage,
-        card=source.write_card(name, metrics, parity, verdicts, comparison),
+        card=source.write_card(Report(name, metrics, parity, verdicts, comparison, measured=held_out is not None)),
         comparison=comparison,
         example_png=_example(source, fp32, held_out),
     )
@@ -119,6 +126,22 @@ def tolerances(made: Mapping[Precision, Exported]) -> dict[Precision, float]:
     reference = made["fp32"].golden
     off = {p: float(np.abs(exported.golden - reference).max()) for p, exported in made.items() if p != "fp32"}
     return {p: round(min(LARGEST_TOLERANCE, 2 * gap + 0.02), 3) for p, gap in off.items()}
+
+
+def _fresh(source: Source, held_out: FrameSet, data: FrameSet | None, data_name: str) -> FrameSet | None:
+    """What the model has not learned from, none if that is nothing; says so if something is left out."""
+    sets = source.data_sets()
+    if data is not None:
+        sets = {**sets, Path(data_name): data}
+    fresh = fresh_frames(source, held_out, sets).frames
+    left_out = len(held_out) - len(fresh)
+    if left_out:
+        _log.warning(
+            "%s: %d of %d frames are of scenes that the model, or one that it came from, has learned from: %s",
+            *(data_name, left_out, len(held_out)),
+            f"measured on the other {len(fresh)}" if len(fresh) else "nothing is measured, there are no new scores",
+        )
+    return fresh if len(fresh) else None
 
 
 def _trial(source: Source, held_out: FrameSet | None, calibration: np.ndarray | None) -> Trial:

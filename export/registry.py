@@ -16,6 +16,29 @@ SHA256_TAG = "robomask.sha256"
 """The tag that says which bundle a registered version is."""
 
 
+class RegistryError(ValueError):
+    """A store of MLflow that cannot be had or does not take a bundle."""
+
+
+def require_registry(store: str, option: str) -> None:
+    """Say that a registry cannot be had, before there is anything to put into it.
+
+    Args:
+        store: MLflow's, as for `register`.
+        option: By which it was named.
+
+    Raises:
+        ValueError: MLflow is not installed, or there is no such store.
+    """
+    require_mlflow(option)
+    from mlflow import MlflowClient  # noqa: PLC0415 - only if wanted
+
+    try:
+        MlflowClient(store, store).search_registered_models(max_results=1)
+    except Exception as error:  # of MLflow, of its database, of its connection
+        raise RegistryError(f"{option}: expected a store of MLflow at {store}, got {error}") from error
+
+
 def register(bundle: Bundle, store: str, run_folder: Path | None = None) -> int:
     """Register a bundle as a version of the model of its name; one that is registered already stays as it is.
 
@@ -28,9 +51,18 @@ def register(bundle: Bundle, store: str, run_folder: Path | None = None) -> int:
         The version in the registry, which counts by itself.
 
     Raises:
-        ValueError: MLflow is not installed.
+        ValueError: MLflow is not installed, or the store does not take it.
     """
     require_mlflow()
+    try:
+        return _register(bundle, store, run_folder)
+    except Exception as error:  # of MLflow, of its database, of its connection
+        raise RegistryError(
+            f"{store}: expected to register {bundle.folder}, which is published, in MLflow, got {error}"
+        ) from error
+
+
+def _register(bundle: Bundle, store: str, run_folder: Path | None) -> int:
     from mlflow import MlflowClient  # noqa: PLC0415 - only if wanted
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from export.ancestry import of_run
-from export.card import card, with_comparison, with_precisions
+from export.ancestry import Ancestry, of_bundle, of_run
+from export.card import card, card_again, with_comparison, with_precisions
 from export.golden_frames import golden_frames
 from export.graph import round_weights_to_half
 from export.lineage import lineage_of
@@ -20,18 +20,16 @@ from training.from_onnx import segmenter_from_onnx
 from training.run import load_segmenter, read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from export.gate import Verdict
-    from export.parity import Parity
+    from export.card import Report
     from service.contract import Comparison, Lineage
     from training.data.frames import FrameSet
     from training.run import Run
     from training.segmenter import Segmenter
 
-    WriteCard = Callable[[str, Sequence[Metric], Parity, Sequence[Verdict], Comparison | None], str]
-    """Name, metrics, parity, verdicts and comparison -> the card."""
+    WriteCard = Callable[[Report], str]
 
 THRESHOLD = 0.5
 HEADS: Final = ("attention-conv", "attention-skips")
@@ -56,7 +54,8 @@ class Source:
         training_frames: Reads the frames that it was trained on, a set for each data set that still is where it was.
         held_out: Reads the frames that its run has held out.
         data_sets: Reads the data sets of its run.
-        ancestors: Lineages of models that it has learned from by starting from them, as far as they are at hand.
+        ancestry: The models that it has learned from by starting from them.
+        known_scenes: Of the scenes that its run has held out, those from which these had learned when it began.
         comparison: How it compared with the version before it, when that was measured.
     """
 
@@ -70,7 +69,8 @@ class Source:
     training_frames: Callable[[], list[FrameSet]]
     held_out: Callable[[], FrameSet]
     data_sets: Callable[[], dict[Path, FrameSet]]
-    ancestors: tuple[Lineage, ...] = ()
+    ancestry: Ancestry
+    known_scenes: frozenset[str] = frozenset()
     comparison: Comparison | None = None
 
 
@@ -84,7 +84,7 @@ def read_source(folder: Path, credit: str) -> tuple[Source, str | None]:
     """
     if (folder / MANIFEST).is_file():
         bundle = open_bundle(folder)
-        return _from_bundle(bundle), bundle.manifest.name
+        return _from_bundle(bundle, credit), bundle.manifest.name
     return _from_run(folder, credit), None
 
 
@@ -104,15 +104,9 @@ def _from_run(folder: Path, credit: str) -> Source:
     round_weights_to_half(segmenter)
     lineage = lineage_of(run)
 
-    def write_card(
-        name: str,
-        metrics: Sequence[Metric],
-        parity: Parity,
-        verdicts: Sequence[Verdict],
-        comparison: Comparison | None,
-    ) -> str:
-        text = card(name, run, lineage, metrics=metrics, parity=parity, credit=credit)
-        return with_precisions(with_comparison(text, comparison), verdicts)
+    def write_card(report: Report) -> str:
+        text = card(report.name, run, lineage, metrics=report.metrics, parity=report.parity, credit=credit)
+        return with_precisions(with_comparison(text, report.comparison), report.verdicts)
 
     return Source(
         segmenter=segmenter,
@@ -125,11 +119,12 @@ def _from_run(folder: Path, credit: str) -> Source:
         training_frames=lambda: _training_frames(run),
         held_out=lambda: held_out_frames(run),
         data_sets=lambda: _data_sets(run),
-        ancestors=of_run(run).lineages,
+        ancestry=of_run(run),
+        known_scenes=frozenset(run.record.get("known_scenes") or ()),
     )
 
 
-def _from_bundle(bundle: Bundle) -> Source:
+def _from_bundle(bundle: Bundle, credit: str) -> Source:
     golden: Golden = bundle.golden()
     text = bundle.read(CARD).decode()
     try:
@@ -143,12 +138,11 @@ def _from_bundle(bundle: Bundle) -> Source:
         metrics=tuple(m for m in bundle.manifest.metrics if m.precision in {None, "fp32"}),
         example=bundle.read(EXAMPLE),
         lineage=bundle.manifest.lineage,
-        write_card=lambda _name, _metrics, _parity, verdicts, comparison: with_precisions(
-            with_comparison(text, comparison), verdicts
-        ),
+        write_card=lambda report: card_again(text, report, credit),
         training_frames=list,
         held_out=_nothing_held_out,
         data_sets=dict,
+        ancestry=of_bundle(bundle.folder, bundle.manifest.lineage),
         comparison=bundle.manifest.comparison,
     )
 

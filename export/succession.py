@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from export.fresh import fresh_frames
 from export.learned import learned_by, unseen
 from export.sessions import open_session, probabilities
 from export.to_onnx import ExportError
@@ -69,13 +70,13 @@ class Ground(NamedTuple):
         frames: Frames of scenes from which neither has learned, as far as that is known; at least one.
         name: The data set.
         left_out: Its frames that are not among them.
-        other_data_known: Whether it is known what the model in service has learned from.
+        data_known: Whether it is known what both have learned from.
     """
 
     frames: FrameSet
     name: str
     left_out: int
-    other_data_known: bool
+    data_known: bool
 
 
 def common_ground(gate: Gate, source: Source) -> Ground:
@@ -93,13 +94,15 @@ def common_ground(gate: Gate, source: Source) -> Ground:
         frames, name = source.held_out(), ", ".join(path.name for path in sets) + " held out"
     before = gate.predecessor
     theirs = [learned_by(lineage, sets) for lineage in (before.lineage, *before.ancestry.lineages)]
-    fresh = unseen(frames, [*theirs, *(learned_by(lineage, sets) for lineage in (source.lineage, *source.ancestors))])
+    ours, ours_known = fresh_frames(source, frames, sets)
+    fresh = unseen(ours, theirs)
     if not len(fresh):
         raise ExportError(
             f"expected frames that neither model has learned from, all {len(frames)} of {name} are of scenes that one "
             "of them has: name others with --gate-data"
         )
-    return Ground(fresh, name, len(frames) - len(fresh), before.ancestry.whole and all(one.known for one in theirs))
+    known = ours_known and before.ancestry.whole and all(one.known for one in theirs)
+    return Ground(fresh, name, len(frames) - len(fresh), known)
 
 
 def require_no_worse(
@@ -127,7 +130,7 @@ def require_no_worse(
         against=gate.predecessor.identity,
         data=ground.name,
         left_out=ground.left_out,
-        other_data_known=ground.other_data_known,
+        data_known=ground.data_known,
         precision=precision,
         tolerance=gate.tolerance,
     )
@@ -144,7 +147,7 @@ def compare_masks(
     against: Ancestor,
     data: str,
     left_out: int,
-    other_data_known: bool,
+    data_known: bool,
     precision: Precision,
     tolerance: float,
 ) -> Comparison:
@@ -157,7 +160,7 @@ def compare_masks(
         data=data,
         n=n,
         left_out=left_out,
-        other_data_known=other_data_known,
+        other_data_known=data_known,
         precision=precision,
         iou=float(iou.mean()),
         iou_before=float(iou_before.mean()),
@@ -171,7 +174,7 @@ def compare_masks(
 def sentence(found: Comparison) -> str:
     """What was found, in words."""
     left = f", {found.left_out} left out that one of the models has learned from" if found.left_out else ""
-    unknown = "" if found.other_data_known else "; which frames the other has learned from is not known"
+    unknown = "" if found.other_data_known else "; what one of the models has learned from is not known"
     return (
         f"{found.iou:.4f} against {found.iou_before:.4f} of {found.against.name} version {found.against.version} "
         f"(difference {found.iou - found.iou_before:+.4f}, standard error {found.standard_error:.4f}) on the same "

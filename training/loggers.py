@@ -77,15 +77,15 @@ def mlflow_run_id(out: Path, store: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def require_mlflow() -> None:
-    """Say what to install where MLflow is missing.
+def require_mlflow(option: str = "log.mlflow") -> None:
+    """Say what to install where MLflow is missing, or by which option it was asked for.
 
     Raises:
         ValueError: It is.
     """
     if importlib.util.find_spec("mlflow") is None:
         raise ValueError(
-            "log.mlflow: expected the package mlflow, found none: pip install 'robomask[mlflow]', or --log.mlflow off"
+            f"{option}: expected the package mlflow, found none: pip install 'robomask[mlflow]', or --{option} off"
         )
 
 

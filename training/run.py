@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -26,8 +27,6 @@ from training.segmenter import Segmenter, build_segmenter
 from training.videogpt.prior import Prior, PriorConfig
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from training.config import ModelConfig
 
 WEIGHTS = "model.safetensors"
@@ -72,7 +71,28 @@ def read_run(folder: Path) -> Run:
         config = TrainConfig.model_validate(content.pop("config"))
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{record}: expected the record of `robomask train`, found {error}") from error
-    return Run(folder, config, content)
+    return Run(folder, _from_where_it_began(config, folder.absolute()), content)
+
+
+def _from_where_it_began(config: TrainConfig, folder: Path) -> TrainConfig:
+    """Relative paths of a record, which count from the folder that a run was begun in, from whichever it is read.
+
+    That folder is the one from which the run's own lies where `out` says, wherever both have been moved to.
+    """
+    parts = config.out.parts
+    if config.out.is_absolute() or ".." in parts or folder.parts[-len(parts) :] != parts:
+        return config
+    begun_in = folder.parents[len(parts) - 1]
+    if begun_in == Path.cwd():
+        return config
+
+    def found(path: Path | None) -> Path | None:
+        return path if path is None or not (begun_in / path).exists() else begun_in / path
+
+    data, model = config.data, config.model
+    data = data.model_copy(update={"train": tuple(found(path) for path in data.train), "val": found(data.val)})
+    model = model.model_copy(update={"init": found(model.init), "pretrained": found(model.pretrained)})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 def load_segmenter(folder: Path, model: ModelConfig | None = None) -> Segmenter:

@@ -12,11 +12,13 @@ from pydantic_settings import CliApp, CliPositionalArg
 
 from export.cross_validate import cross_validate
 from export.evaluate import EvaluationError, evaluate
-from service.contract import BundleInvalid, Precision
+from export.learned import learned_by, unseen
+from export.lineage import lineage_of
+from service.contract import MANIFEST, BundleInvalid, Precision, open_bundle
 from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.pictures import prediction_panel
-from training.run import RunError
+from training.run import RECORD, RunError, read_run
 from training.scores import score_by_quality
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def main(argv: list[str]) -> int:
     except (DatasetError, RunError, EvaluationError, BundleInvalid) as error:
         print(f"robomask evaluate: {error}", file=sys.stderr)
         return 1
+    _remark_known(Path(config.model[0]), config.data, frames)
     _save_picture(config.picture, frames, result.masks)
     report = {
         "model": config.model[0],
@@ -87,6 +90,24 @@ def main(argv: list[str]) -> int:
     }
     print(json.dumps(report, indent=2))
     return 0
+
+
+def _remark_known(folder: Path, path: Path, frames: FrameSet) -> None:
+    """Say how many of the frames are of scenes that the model is known to have learned from."""
+    if (folder / MANIFEST).is_file():
+        lineage = open_bundle(folder).manifest.lineage
+    elif (folder / RECORD).is_file():
+        lineage = lineage_of(read_run(folder))
+    else:
+        return
+    learned = learned_by(lineage, {path: read_frames(path)})
+    known = len(frames) - len(unseen(frames, [learned]))
+    if known:
+        print(
+            f"robomask evaluate: {known} of the {len(frames)} frames {'are' if learned.known else 'may be'} of scenes "
+            "that the model has learned from: the score is not one of scenes never seen",
+            file=sys.stderr,
+        )
 
 
 def _save_picture(path: Path | None, frames: FrameSet, masks: np.ndarray) -> None:

@@ -12,10 +12,10 @@ from pydantic_settings import CliApp, CliPositionalArg
 from export.commands.evaluate import select
 from export.pack import DEFAULT_NAME, pack
 from export.predecessor import find_predecessor
-from export.registry import register
+from export.registry import register, require_registry
 from export.succession import TOLERANCE, Gate, WorseModel, sentence
 from export.to_onnx import ExportError
-from service.contract import MANIFEST, BundleInvalid, Precision, open_bundle
+from service.contract import MANIFEST, Bundle, BundleInvalid, Precision, open_bundle
 from training.config import Config
 from training.data.readers import read_frames
 
@@ -62,6 +62,8 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("export").setLevel(logging.INFO)
     try:
+        if config.mlflow != "off":
+            require_registry(config.mlflow, "mlflow")
         data = read_frames(config.data) if config.data else None
         gate = read_gate(config)
         bundle = pack(
@@ -77,24 +79,33 @@ def main(argv: list[str]) -> int:
             credit=config.credit,
             gate=gate,
         )
-        registered = None if config.mlflow == "off" else register(bundle, config.mlflow, config.source)
     except WorseModel as error:
         print(f"robomask export: {error}", file=sys.stderr)
         return WORSE
     except (ValueError, OSError, ExportError, BundleInvalid) as error:  # of data, runs, services and packages
         print(f"robomask export: {error}", file=sys.stderr)
         return 1
+    _tell(bundle, gated=gate is not None)
+    if config.mlflow == "off":
+        return 0
+    try:
+        registered = register(bundle, config.mlflow, config.source)
+    except ValueError as error:
+        print(f"robomask export: {error}", file=sys.stderr)
+        return 1
+    print(f"  {config.mlflow}: registered as version {registered} of {bundle.manifest.name}")
+    return 0
+
+
+def _tell(bundle: Bundle, *, gated: bool) -> None:
     print(f"{bundle.folder}: published, sha256 {bundle.sha256}")
     for metric in bundle.manifest.metrics:
         print(
             f"  {metric.precision or '':5} {metric.name:14} {metric.value:.4f} on {metric.n} frames of "
             f"{metric.data} {metric.split or ''}"
         )
-    if gate is not None and bundle.manifest.comparison is not None:
+    if gated and bundle.manifest.comparison is not None:
         print(f"  gate: {sentence(bundle.manifest.comparison)}")
-    if registered is not None:
-        print(f"  {config.mlflow}: registered as version {registered} of {bundle.manifest.name}")
-    return 0
 
 
 def read_gate(config: ExportConfig) -> Gate | None:

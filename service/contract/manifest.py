@@ -118,7 +118,8 @@ class Comparison(_Part):
         data: The data set.
         n: Frames that both were measured on.
         left_out: Frames of it that one of them has learned from, or that are of the same scene as such a frame.
-        other_data_known: Whether it is known which frames the other has learned from; if not, some of the `n` may be.
+        other_data_known: Whether it is known of both which frames they have learned from; if not, some of the `n` may
+            be among those.
         precision: Which of the model's files; the other's is the one in service.
         iou: Mean IoU with the labels.
         iou_before: The other's.

@@ -164,3 +164,61 @@ def test_a_split_that_nobody_marked_is_refused(bundle: Path, data: Path, capsys:
 def test_golden_frames_depend_on_the_seed_alone() -> None:
     assert np.array_equal(golden_frames(), golden_frames())
     assert not np.array_equal(golden_frames(0), golden_frames(1))
+
+
+def test_frames_that_a_model_has_learned_from_do_not_tell_how_good_it_is(
+    run: Path, data: Path, toys: FrameSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learned = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((learned / "run.json").read_text())
+    record["config"]["data"]["split"] = "all"
+    record["data"][0]["sha256"] = toys.sha256()
+    (learned / "run.json").write_text(json.dumps(record))
+    other = tmp_path / "other.npz"
+    frames = np.concatenate([toys.frames[:4], 255 - toys.frames[4:8]])
+    np.savez(other, frames=frames, masks=toys.masks[:8], scene=["known"] * 4 + ["new"] * 4)
+    arguments = ["--models", str(tmp_path), "--precisions", "fp32", "--split", "all", "--data"]
+    assert export_command([str(learned), *arguments, str(data)]) == 0
+    assert "24 of 24 frames are of scenes that the model" in caplog.text
+    assert "there are no new scores" in caplog.text
+    assert open_bundle(tmp_path / "robot-arm/1").manifest.metrics == ()
+    assert export_command([str(learned), *arguments, str(other)]) == 0
+    assert {metric.n for metric in open_bundle(tmp_path / "robot-arm/2").manifest.metrics} == {4}
+    assert "measured on the other 4" in caplog.text
+
+
+def test_the_card_of_a_bundle_exported_again_has_its_new_name_scores_and_credit(
+    toy_bundle: Path, toys: FrameSet, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.npz"
+    np.savez(other, frames=255 - toys.frames, masks=toys.masks, scene=toys.scene)
+    arguments = ["--models", str(tmp_path), "--precisions", "fp32", "--split", "all", "--data", str(other)]
+    assert export_command([str(toy_bundle), *arguments, "--name", "left-arm", "--credit", "Frames: somebody, CC0."]) == 0
+    made = open_bundle(tmp_path / "left-arm/1")
+    card = made.read("card.md").decode()
+    (mean,) = (metric for metric in made.manifest.metrics if metric.name == "iou_mean")
+    assert card.startswith("# left-arm\n")
+    assert f"| iou_mean | {mean.value:.4f} | other.npz, all | {len(toys)} |" in card
+    assert "toys.npz, all" not in card
+    assert "Frames: somebody, CC0." in card
+    assert card.index("## How well it does") < card.index("## What it is for") < card.index("## How it was made")
+
+
+def test_a_registry_that_cannot_be_had_stops_an_export_before_anything_is_published(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--models", str(tmp_path), "--precisions", "fp32", "--mlflow", "nonsense://nowhere"]
+    assert export_command([str(run), *arguments]) == 1
+    said = capsys.readouterr().err
+    assert "mlflow: expected" in said
+    assert "--log.mlflow" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_score_on_frames_learned_from_is_not_told_without_saying_so(
+    toy_run: Path, toy_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate_command([str(toy_run), "--data", str(toy_file)]) == 0
+    assert "16 of the 24 frames are of scenes that the model has learned from" in capsys.readouterr().err
+    assert evaluate_command([str(toy_run), "--data", str(toy_file), "--split", "val"]) == 0
+    assert "learned from" not in capsys.readouterr().err

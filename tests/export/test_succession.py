@@ -98,7 +98,7 @@ def test_frames_that_a_model_has_learned_from_are_left_out_and_counted(
     source, _ = read_source(nowhere, "")
     ground = common_ground(Gate(before, data=toys, data_path=tmp_path / "unmarked.npz"), source)
     assert (set(ground.frames.scene.tolist()), ground.left_out) == ({"toy4", "toy5"}, 16)
-    assert ground.other_data_known
+    assert ground.data_known
     trained_on = toys.take(np.isin(toys.scene, ["toy0", "toy1"]))
     with pytest.raises(ExportError, match=r"all 8 of trained-on\.npz are of scenes"):
         common_ground(Gate(before, data=trained_on, data_path=tmp_path / "trained-on.npz"), source)
@@ -121,15 +121,15 @@ def test_all_that_a_model_came_from_counts_among_what_it_has_learned(
     (second / "manifest.json").write_text(json.dumps(manifest))
     run = started_from(started_from(second, tmp_path / "run"), tmp_path / "next")
     source, _ = read_source(run, "")
-    assert [bool(lineage.parent) for lineage in source.ancestors] == [False, True, False]
+    assert [bool(lineage.parent) for lineage in source.ancestry.lineages] == [False, True, False]
     assert len(ancestry.of_bundle(second, Lineage.model_validate(manifest["lineage"])).lineages) == 1
     encoder = started_from(second, tmp_path / "encoder", "pretrained")
-    assert len(read_source(encoder, "")[0].ancestors) == 2
+    assert len(read_source(encoder, "")[0].ancestry.lineages) == 2
     itself = started_from(tmp_path / "itself", tmp_path / "itself")
-    assert len(read_source(itself, "")[0].ancestors) == 1
+    assert len(read_source(itself, "")[0].ancestry.lineages) == 1
     shutil.rmtree(first)
     source, _ = read_source(run, "")
-    assert len(source.ancestors) == 2
+    assert len(source.ancestry.lineages) == 2
     assert not ancestry.of_bundle(second, Lineage.model_validate(manifest["lineage"])).whole
 
 
@@ -142,7 +142,7 @@ def test_what_the_model_in_service_had_started_from_is_known_to_it(
     gate = Gate(heir, data=toys, data_path=tmp_path / "toys.npz")
     ground = common_ground(gate, source)
     assert set(ground.frames.scene.tolist()) == {"toy4", "toy5"}
-    assert not ground.other_data_known
+    assert not ground.data_known
 
 
 def test_scenes_that_have_changed_sides_are_nothing_to_compare_on(toy_run: Path, tmp_path: Path) -> None:
@@ -152,6 +152,32 @@ def test_scenes_that_have_changed_sides_are_nothing_to_compare_on(toy_run: Path,
     (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(DatasetError, match="other scenes held out"):
         held_out_frames(read_run(run))
+
+
+def test_what_a_run_noted_of_its_start_counts_when_the_start_is_gone(
+    before: Predecessor, toy_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["model"]["init"] = "runs/start"
+    record["known_scenes"] = ["toy4"]
+    (run / "run.json").write_text(json.dumps(record))
+    ground = common_ground(Gate(before), read_source(run, "")[0])
+    assert (set(ground.frames.scene.tolist()), ground.left_out, ground.data_known) == ({"toy5"}, 4, False)
+
+
+def test_relative_paths_of_a_run_count_from_where_it_was_begun(toy_run: Path, tmp_path: Path) -> None:
+    for name, init in (("start", None), ("next", "runs/start")):
+        run = shutil.copytree(toy_run, tmp_path / "runs" / name)
+        record = json.loads((run / "run.json").read_text())
+        record["config"]["out"] = f"runs/{name}"
+        record["config"]["model"]["init"] = init
+        if name == "start":
+            record["split"] = {"train": record["split"]["val"], "val": []}
+        (run / "run.json").write_text(json.dumps(record))
+    source, _ = read_source(tmp_path / "runs/next", "")
+    assert source.ancestry.whole
+    assert len(source.ancestry.lineages) == 1
 
 
 def test_a_service_is_held_against_as_a_bundle_is(models: Path, toys: FrameSet) -> None:
@@ -203,7 +229,7 @@ def test_the_comparison_is_by_image() -> None:
     half[:, :16] = False
     found = compare_masks(
         np.stack([right[0], half[0]]), half, truth,
-        against=SOME, data="d", left_out=0, other_data_known=False, precision="fp32", tolerance=0.0,
+        against=SOME, data="d", left_out=0, data_known=False, precision="fp32", tolerance=0.0,
     )  # fmt: skip
     assert (found.iou, found.iou_before, found.better, found.worse) == (0.75, 0.5, 1, 0)
     assert found.standard_error == pytest.approx(0.25)

@@ -1,11 +1,13 @@
 """Clips from folders of videos, decoded by FFmpeg through PyAV.
 
 A video's packets are listed once, without decoding, to learn how many frames it has; a stretch is read by going to the
-last key frame before it. Each video is a scene, named by its place in the folder.
+last key frame before it, further back where that does not give the whole of it. Each video is a scene, named by its
+place in the folder.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import av
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.clips.source import ClipSource
+
+_STEP_BACK = 8
+"""Frames. FFmpeg may land behind the time that it was told, or at a frame that needs others before it: a stretch that
+is not found whole is looked for from so many frames before it, then from four times as many."""
+_REORDERED = 16
+"""So many frames may be stored between one and the next that is shown, as H.264 and HEVC limit it."""
 
 ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".gif")
 
@@ -42,20 +50,58 @@ class VideoClips:
     def read(self, track: int, start: int, n_frames: int) -> np.ndarray:
         """Frames of a track, RGB uint8 [T, H, W, 3]."""
         file, times = self.files[track], self._times[track]
-        wanted = set(times[start : start + n_frames])
-        frames = []
-        with av.open(file) as container:
-            stream = container.streams.video[0]
-            container.seek(times[start], stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts in wanted:
-                    # Upright, as a player shows it: phones film lying down and say by how much to turn.
-                    frames.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
-                if len(frames) == n_frames:
-                    return np.stack(frames)
-        raise DatasetError(
-            f"{file}: expected {n_frames} frames from frame {start} on, found {len(frames)}: is the file whole?"
-        )
+        wanted = times[start : start + n_frames]
+        enough = times[min(start + n_frames + _REORDERED, len(times)) - 1]
+        back = 0
+        while True:
+            first = max(0, start - back)
+            frames = _frames_at(file, wanted, times[first] if first else None, enough)
+            if frames is None:
+                frames, first = _frames_by_count(file, start, n_frames), 0
+            if len(frames) == n_frames:
+                return np.stack(frames)
+            if not first:
+                raise DatasetError(
+                    f"{file}: expected {n_frames} frames from frame {start} on, found {len(frames)}: is the file whole?"
+                )
+            back = max(_STEP_BACK, 4 * back)
+
+
+def _frames_at(file: Path, times: Sequence[int], begin: int | None, end: int) -> list[np.ndarray] | None:
+    """The frames shown at these times, in order, as far as decoding from `begin` to `end` finds them: RGB [H,W,3].
+
+    Returns:
+        None if the file's times cannot be right, as they go back: H.264 in AVI says when a frame is decoded, not shown.
+    """
+    wanted, frames = set(times), []
+    with av.open(file) as container:
+        stream = container.streams.video[0]
+        if begin is not None:
+            container.seek(begin, stream=stream)
+        before = None
+        for frame in container.decode(stream):
+            if frame.pts is None:
+                continue
+            if before is not None and frame.pts < before:
+                return None
+            before = frame.pts
+            if frame.pts in wanted:
+                frames.append(_upright(frame))
+            if len(frames) == len(wanted) or frame.pts > end:
+                break
+    return frames
+
+
+def _frames_by_count(file: Path, start: int, n_frames: int) -> list[np.ndarray]:
+    """As many frames as there are of a stretch, decoded from the file's first on: RGB uint8 [H,W,3]."""
+    with av.open(file) as container:
+        frames = container.decode(container.streams.video[0])
+        return [_upright(frame) for frame in itertools.islice(frames, start, start + n_frames)]
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Pixels as a player shows them: phones film lying down and say by how much to turn. RGB uint8 [H,W,3]."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
 
 
 def _scene_of(path: Path, file: Path) -> str:

@@ -221,3 +221,29 @@ def test_fingerprints_tell_contents_and_large_sources_are_hashed_by_their_ends(
     assert not ends.whole
     file.write_bytes(bytes((5 << 20) - 1) + b"1")
     assert fingerprint([file]).sha256 != ends.sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("arm.avi", "libx264"), ("arm.avi", "mpeg4"), ("arm.mp4", "mpeg4"), ("arm.mp4", "libx265")],
+)
+def test_every_stretch_of_a_video_is_found_whatever_its_format_makes_of_a_jump(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"bf": "2", "g": "12", "x265-params": "log-level=none"}
+        stream.bit_rate = 4_000_000
+        stream.codec_context.thread_count = 1
+        for i in range(40):
+            grey = np.full((64, 64, 3), 6 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode())
+    clips = open_clips(tmp_path / name)
+    assert clips.tracks[0].n_frames == 40
+    for start in range(36):
+        levels = clips.read(0, start, 4).mean(axis=(1, 2, 3))
+        assert (np.diff(levels) > 0).all()
+        assert abs(levels[0] - 6 * start) <= 12  # some formats' times are off by a frame or two, by all alike
