@@ -7,6 +7,7 @@ frames that it knows.
 from __future__ import annotations
 
 import json
+import uuid
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ def hold_to(
     told = dict(_flat(json.loads(json.dumps(settings))))
     file = folder / BEGUN
     if not (begun and file.is_file()):
-        temporary = folder / f".{BEGUN}"
+        # All processes of a run write; those of several nodes share the folder and may share their numbers.
+        temporary = folder / f".{BEGUN}.{uuid.uuid4().hex}"
         temporary.write_text(json.dumps(told, indent=1) + "\n")
         temporary.replace(file)
         return
@@ -45,7 +47,7 @@ def hold_to(
     if other:
         found = ", ".join(f"{name} {told.get(name)} after {before.get(name)}" for name in other[:4])
         raise RunError(
-            f"{folder}: expected the settings that this run was begun with, found {found}: go on with the same, or "
+            f"{folder}: expected the settings that it was begun with, found {found}: go on with the same, or "
             "name another folder with --out"
         )
 

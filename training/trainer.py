@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from training.averaging import RunningAverage
 from training.begun import hold_to
+from training.checkpoints import LAST, MovableCheckpoint, refuse_fewer_epochs
 from training.config import AugmentConfig, OptimConfig
 from training.data.frames import concatenate
 from training.data.labelled import LabelledFrames
@@ -77,7 +77,8 @@ def train(
 
     Raises:
         DatasetError: A data set that cannot be read.
-        RunError: Weights to start from that cannot be read or do not fit.
+        RunError: Weights to start from that cannot be read or do not fit; or `config.out` holds another run, or more
+            epochs of this one.
         ValueError: Settings that do not fit together.
     """
     config = config.model_copy(update={"machine": settled(config.machine)})
@@ -97,17 +98,18 @@ def train(
             *(run, len(scenes), len(held_out)),
         )
     data = hashes_of(config.data)
-    pretrained = _pretrained_record(config.model)
+    pretrained = pretrained_record(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
-    last = config.out / "checkpoints" / "last.ckpt"
+    last = config.out / "checkpoints" / LAST
     if (config.out / RECORD).is_file() and read_run(config.out).record.get("mean_of"):
         raise RunError(f"{config.out}: expected a folder for a run, found the mean of several: name another with --out")
     hold_to(
         config.out,
-        _what_counts(config, data, sides, parent, pretrained),
+        what_counts(config, data, sides, parent, pretrained),
         begun=last.is_file(),
-        defaults={"augment": AugmentConfig().model_dump(mode="json"), "optim": OptimConfig().model_dump(mode="json")},
+        defaults=defaults_of_what_counts(),
     )
+    refuse_fewer_epochs(config.out, last, config.epochs)
     module = Finetune(segmenter.train(), config.optim, config.steps)
     loggers = make_loggers(config.out, config.log) if loggers is None else loggers
     for logger in loggers:
@@ -120,7 +122,7 @@ def train(
         log_every_n_steps=min(50, config.steps_per_epoch),
         callbacks=[
             RunningAverage(config.optim.ema_decay),
-            ModelCheckpoint(last.parent, filename=last.stem, save_top_k=1, enable_version_counter=False),
+            MovableCheckpoint(last.parent, filename=last.stem, save_top_k=1, enable_version_counter=False),
             ProgressBar(leave=True),
             HistoryCallback(config.out / HISTORY, config.out / "curves.png"),
             *callbacks,
@@ -135,11 +137,6 @@ def train(
         ckpt_path=str(last) if last.is_file() else None,
         weights_only=True,
     )
-    if trainer.current_epoch > config.epochs:
-        raise RunError(
-            f"{config.out}: expected at least the {trainer.current_epoch} epochs that this run has done, got "
-            f"{config.epochs}: set --epochs {trainer.current_epoch} to end it there"
-        )
     if not trainer.is_global_zero:
         return None
     known_before = sorted(set[str]().union(*known.values()))
@@ -153,7 +150,7 @@ def train(
     return finish(config, module.segmenter, sides, origin)
 
 
-def _what_counts(
+def what_counts(
     config: TrainConfig,
     data: list[dict[str, str]],
     sides: Sides,
@@ -182,6 +179,11 @@ def _what_counts(
         "sides_sha256": {"train": [side.sha256() for side in sides.train], "val": sides.val.sha256()},
         "start": start,
     }
+
+
+def defaults_of_what_counts() -> dict[str, Any]:
+    """Settings that a run which an earlier version began may not know, as it had them all the same."""
+    return {"augment": AugmentConfig().model_dump(mode="json"), "optim": OptimConfig().model_dump(mode="json")}
 
 
 def finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:
@@ -215,7 +217,7 @@ def finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict
     return result
 
 
-def _pretrained_record(config: ModelConfig) -> dict[str, str] | None:
+def pretrained_record(config: ModelConfig) -> dict[str, str] | None:
     """Which weights the encoder started from."""
     if config.pretrained is None:
         return None

@@ -108,6 +108,23 @@ def test_a_folder_goes_on_with_the_split_and_frames_it_was_begun_with_or_not_at_
         train(longer)
 
 
+def test_a_run_that_has_done_more_epochs_is_told_how_many(
+    tmp_path: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = config(tmp_path, toys, "run", epochs=3)
+    train(run)
+    arguments = [
+        *("--out", str(run.out), "--data.train", str(run.data.train[0]), "--data.split", "seeded"),
+        *("--data.val-fraction", "0.3", "--model.layers", "1", "1", "1", "1", "--optim.warmup-steps", "2"),
+        *("--steps-per-epoch", "2", "--batch-size", "2", "--precision", "32-true"),
+    ]
+    for epochs in (1, 2):
+        assert main([*arguments, "--epochs", str(epochs)]) == 1
+        told = f"at least the 3 epochs that this run has done, got {epochs}: set --epochs 3"
+        assert told in capsys.readouterr().err
+    assert read_run(run.out).config.epochs == 3
+
+
 def test_frames_do_not_change_sides_while_a_run_is_under_way(tmp_path: Path, toys: FrameSet) -> None:
     file = tmp_path / "marked.npz"
     marked = DataConfig(train=(file,))

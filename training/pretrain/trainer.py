@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 
 from training.begun import hold_to
+from training.checkpoints import BEST, LAST, MovableCheckpoint, refuse_fewer_epochs
 from training.clips.batches import ClipShape
 from training.clips.source import fingerprint
 from training.history import read_history
 from training.loggers import make_loggers
 from training.machine import prepare, settled, trainer_arguments
 from training.pretrain.aligned_start import start_aligned
+from training.pretrain.best import read_best
 from training.pretrain.clip_data import ClipData, describe, open_parts
 from training.pretrain.history import EpochHistory
 from training.pretrain.one_frame import train_collapsed
@@ -49,7 +51,7 @@ from training.videogpt.prior import Prior
 from training.videogpt.vqvae import VQVAE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from training.clips.batches import Part
@@ -71,6 +73,7 @@ def pretrain_vqvae(config: VQVAERunConfig) -> dict[str, float]:
     Raises:
         DatasetError: Clips that cannot be read.
         WeightsError: `config.init` that cannot be read or does not fit.
+        RunError: `config.out` holds another run, more epochs of this one, or not the weights of its best.
     """
     config = config.model_copy(update={"machine": settled(config.machine)})
     prepare(config.machine, config.seed)
@@ -92,6 +95,7 @@ def pretrain_prior(config: PriorRunConfig) -> dict[str, float]:
     Raises:
         DatasetError: Clips that cannot be read.
         WeightsError: A VQ-VAE, or `config.init`, that cannot be read or does not fit.
+        RunError: `config.out` holds another run, more epochs of this one, or not the weights of its best.
     """
     config = config.model_copy(update={"machine": settled(config.machine)})
     prepare(config.machine, config.seed)
@@ -136,8 +140,9 @@ def _run(
     parts = open_parts(config.data, clips.sequence_length, config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     checkpoints = config.out / "checkpoints"
-    last = checkpoints / "last.ckpt"
+    last, best = checkpoints / LAST, checkpoints / BEST
     hold_to(config.out, _what_counts(config, parts), begun=last.is_file())
+    refuse_fewer_epochs(config.out, last, config.epochs)
     trainer = lightning.Trainer(
         **trainer_arguments(config.machine),
         max_epochs=config.epochs,
@@ -150,9 +155,9 @@ def _run(
             ClipPictures(config.out / "pictures", config.log, config.seed),
             LearningRateMonitor("step"),
             ProgressBar(leave=True),
-            ModelCheckpoint(
+            MovableCheckpoint(
                 checkpoints,
-                filename="best",
+                filename=best.stem,
                 monitor="val_loss",
                 save_last=True,
                 auto_insert_metric_name=False,
@@ -169,11 +174,10 @@ def _run(
     if not trainer.is_global_zero:
         return {}
     rows = read_history(config.out / HISTORY)
-    row = rows[-1]
+    row: Mapping[str, str] = rows[-1]
     if config.keep == "best":
-        row = min(rows, key=lambda r: float(r["val_loss"]))
-        content = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)
-        module.load_state_dict(content["state_dict"])
+        row, weights = read_best(best, rows)
+        module.load_state_dict(weights)
     metrics = {name: float(value) for name, value in row.items() if value}
     module.to("cpu")
     write_weights()

@@ -20,22 +20,28 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from training.begun import hold_to
 from training.config import TrainConfig
+from training.data.sides import hashes_of, read_sides
 from training.history import read_history
 from training.loggers import end_wandb, make_loggers
 from training.run import HISTORY
-from training.trainer import train
+from training.start import start_of
+from training.sweep.config import Space
+from training.trainer import defaults_of_what_counts, pretrained_record, train, what_counts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import lightning
 
-    from training.sweep.config import Space, SweepConfig
+    from training.sweep.config import SweepConfig
 
 STUDY = "robomask"
 FIXED = ("startup_trials", "warmup_epochs", "space", "trials")
 """Settings of the search itself, which a trial does not have."""
+MAY_CHANGE = ("startup_trials", "warmup_epochs", "trials")
+"""Those of them that decide how far the search goes, and not what its trials are compared by."""
 
 
 def sweep(config: SweepConfig) -> dict[str, Any]:
@@ -48,15 +54,33 @@ def sweep(config: SweepConfig) -> dict[str, Any]:
 
     Raises:
         DatasetError: Data that cannot be read.
+        RunError: The search was begun with other settings.
         ValueError: Settings that do not fit together, or no trial that came to its end.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     study = open_study(config)
+    hold_to(
+        config.out,
+        _what_trials_share(config),
+        begun=any(trial.params for trial in study.get_trials(deepcopy=False)),
+        defaults={**defaults_of_what_counts(), "space": Space().model_dump(mode="json")},
+    )
     revive(study)
     left = config.trials - sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
     if left > 0:
         study.optimize(lambda trial: run_trial(config, trial), n_trials=left)
     return report(config, study)
+
+
+def _what_trials_share(config: SweepConfig) -> dict[str, Any]:
+    """What a search cannot change while it is under way, or it would rank trials that cannot be compared.
+
+    Unlike a run's, its number of epochs: the score of a trial is that of its last.
+    """
+    sides = read_sides(config.data, config.seed)
+    parent, pretrained = start_of(config.model).parent, pretrained_record(config.model)
+    settings = what_counts(config, hashes_of(config.data), sides, parent, pretrained)
+    return {name: value for name, value in settings.items() if name not in MAY_CHANGE} | {"epochs": config.epochs}
 
 
 def open_study(config: SweepConfig) -> optuna.Study:

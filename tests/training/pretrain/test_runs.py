@@ -59,6 +59,47 @@ def test_a_resumed_vqvae_ends_with_the_same_weights_to_the_bit(
     assert_same_run(whole.out, torn.out, "vqvae.safetensors")
 
 
+def test_a_run_that_goes_on_in_another_folder_ends_with_its_best_epoch(
+    tmp_path: Path, vqvae_config: MakeVQVAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Any) -> None:
+        if self.trainer.current_epoch == 2:
+            for weights in self.parameters():
+                weights.data.mul_(10)
+
+    module = "training.pretrain.vqvae_module.TrainVQVAE"
+    monkeypatch.setattr(f"{module}.on_train_epoch_start", diverge, raising=False)
+    whole, torn = (vqvae_config(tmp_path / name, epochs=3) for name in ("whole", "torn"))
+    best = pretrain_vqvae(whole)
+    assert best["epoch"] < 2
+    with monkeypatch.context() as patch:
+        interrupt_in_epoch(patch, module, 2)
+        with pytest.raises(RuntimeError, match="power cut"):
+            pretrain_vqvae(torn)
+    moved = torn.out.rename(tmp_path / "moved")
+    assert pretrain_vqvae(vqvae_config(moved, epochs=3)) == best
+    assert_same_run(whole.out, moved, "vqvae.safetensors")
+
+
+def test_a_run_that_has_lost_its_best_epoch_does_not_end_with_another(tmp_path: Path, vqvae_config: MakeVQVAE) -> None:
+    run = vqvae_config(tmp_path / "run")
+    pretrain_vqvae(run)
+    best = run.out / "checkpoints" / "best.ckpt"
+    content = torch.load(best, weights_only=True)
+    torch.save({**content, "epoch": 7}, best)
+    with pytest.raises(RunError, match="found those of epoch 7"):
+        pretrain_vqvae(run)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_has_done_more_epochs_is_told_how_many(tmp_path: Path, vqvae_config: MakeVQVAE, epochs: int) -> None:
+    run = vqvae_config(tmp_path / "run", epochs=3)
+    pretrain_vqvae(run)
+    with pytest.raises(RunError, match=rf"at least the 3 epochs .* got {epochs}: set --epochs 3"):
+        pretrain_vqvae(vqvae_config(run.out, epochs=epochs))
+    assert json.loads((run.out / "run.json").read_text())["config"]["epochs"] == 3
+
+
 @pytest.mark.parametrize("encoder", ["collapsed", "published"])
 def test_a_resumed_prior_ends_with_the_same_weights_to_the_bit(
     tmp_path: Path, prior_config: MakePrior, monkeypatch: pytest.MonkeyPatch, encoder: str

@@ -67,6 +67,30 @@ def test_an_interrupted_trial_is_taken_up_again_with_what_it_drew(call: list[str
     assert [trial.state.name for trial in open_study(settings).trials] == ["FAIL", "COMPLETE"]
 
 
+def test_a_search_goes_on_with_the_data_and_settings_it_was_begun_with_or_not_at_all(
+    call: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = [*call, "--epochs", "1"]
+    assert main([*call, "--trials", "1"]) == 0
+    trials = (tmp_path / "search" / "trials.json").read_bytes()
+    for flags, told in (
+        (("--data.fold", "1"), "data.fold 1 after 0"),
+        (("--epochs", "2"), "epochs 2 after 1"),
+        (("--optim.warmup-steps", "0"), "optim.warmup_steps 0 after 1"),
+        (("--space.optimiser", "adamw"), "space.optimiser ['adamw'] after ['adamw', 'adam', 'sgd']"),
+    ):
+        assert main([*call, *flags, "--trials", "2"]) == 1
+        assert told in capsys.readouterr().err
+    moved = (tmp_path / "toys.npz").rename(tmp_path / "moved.npz")
+    with np.load(moved) as content:
+        np.savez(tmp_path / "toys.npz", frames=content["frames"], masks=1 - content["masks"], scene=content["scene"])
+    assert main([*call, "--trials", "2"]) == 1
+    assert "data_sha256" in capsys.readouterr().err
+    assert (tmp_path / "search" / "trials.json").read_bytes() == trials
+    call[3] = str(moved)
+    assert main([*call, "--startup-trials", "2", "--warmup-epochs", "1", "--trials", "2"]) == 0
+
+
 def test_a_trial_below_the_median_is_cut_short(call: list[str]) -> None:
     settings = config(call, trials=2, epochs=3, startup_trials=0, warmup_epochs=0)
     settings.out.mkdir()
