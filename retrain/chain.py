@@ -10,6 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from export.pack import pack
 from export.predecessor import of_bundle
 from export.registry import register
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from service.contract import Bundle
 
 DONE = {"activated", "promoted", "worse", "refused", "rejected"}
-"""Outcomes that another attempt would not change."""
+"""Outcomes that another attempt would not change, if it is told the same."""
 
 
 def retrain(
@@ -60,7 +62,7 @@ def retrain(
     """
     journal = open_journal(config, clock)
     record = journal.record
-    if record.outcome in DONE:
+    if record.outcome in DONE and not judged_otherwise(config, record):
         return record
     if config.url is not None and config.rollout != "watch" and not token:
         raise RetrainError(
@@ -104,13 +106,31 @@ def open_journal(config: RetrainConfig, clock: Callable[[], float]) -> Journal:
         journal = Journal(config.out, record, clock)
         journal.write()
         return journal
-    other = [name for name, value in settings.items() if record.settings.get(name) != value]
+    try:
+        then = config.told_before(record.settings)
+    except ValidationError as error:
+        raise RetrainError(
+            f"{config.out}: expected settings that this version knows, found {error}: name another folder with --out"
+        ) from error
+    other = [name for name, value in settings.items() if then[name] != value]
     if other:
         raise RetrainError(
             f"{config.out}: expected the settings that it was begun with, found others in {', '.join(other)}: go on "
             "with the same, or name another folder with --out"
         )
     return Journal(config.out, record, clock)
+
+
+def judged_otherwise(config: RetrainConfig, record: Record) -> bool:
+    """Whether a version was turned away by other settings than those of now, which may let it through."""
+    if record.outcome == "worse":
+        return record.gate != config.gate()
+    return record.outcome == "rejected" and tried_otherwise(config, record)
+
+
+def tried_otherwise(config: RetrainConfig, record: Record) -> bool:
+    """Whether the service is known to have been told to try the version in another way than it would be now."""
+    return record.trial is not None and record.trial != config.trial()
 
 
 def train_step(config: RetrainConfig, journal: Journal) -> None:
@@ -152,6 +172,7 @@ def publish_step(config: RetrainConfig, journal: Journal) -> Bundle | None:
             bundle = published_of(config.models, name, made_of) or _publish(config, name, before)
         except WorseModel as error:
             step.figures, step.done = error.comparison.model_dump(mode="json"), True
+            journal.record.gate = config.gate()
             journal.end("worse", str(error))
             return None
         found = bundle.manifest.comparison
@@ -195,10 +216,19 @@ def roll_out_step(
     clock: Callable[[], float],
     wait: Callable[[float], None],
 ) -> None:
-    """See the version into service."""
+    """See the version into service; one that was turned away is tried again if the service is told otherwise now."""
+    record = journal.record
+
+    def note() -> None:
+        # At once: an attempt that goes on after this one was killed has to know by what the version is judged.
+        record.trial = config.trial()
+        journal.write()
+
     with journal.step("roll-out") as step, ModelAdmin(str(config.url), token) as admin:
-        ending = roll_out(admin, bundle, config, clock=clock, wait=wait)
+        anew = tried_otherwise(config, record)
+        ending = roll_out(admin, bundle, config, anew=anew, begun=note, clock=clock, wait=wait)
         step.figures, step.done = ending.figures or step.figures, ending.outcome in DONE
+    record.trial = record.trial or config.trial()  # of a trial that the service had begun by itself
     journal.end(ending.outcome, ending.reason)
 
 

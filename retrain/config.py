@@ -83,4 +83,24 @@ class RetrainConfig(TrainConfig):
 
     def told(self) -> Mapping[str, Any]:
         """What decides which weights come out, as JSON; one folder belongs to one of these."""
-        return self.training().model_dump(mode="json", exclude={"out": True, "log": True, "machine": {"threads"}})
+        return _decisive(self.training())
+
+    def told_before(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What an earlier attempt was told, with defaults for what nobody could tell it yet.
+
+        Raises:
+            ValidationError: It was told what this version does not know.
+        """
+        return _decisive(TrainConfig.model_validate({**settings, "out": self.out}))
+
+    def gate(self) -> dict[str, Any]:
+        """What decides, beside the weights, whether they are found worse, as JSON."""
+        return self.model_dump(mode="json", include={"gate_tolerance", "gate_data", "precisions", "calibration"})
+
+    def trial(self) -> dict[str, Any]:
+        """How the service is told to try the version, as JSON."""
+        return {"rollout": self.rollout, "share": self.share, "promote_if": gate_of(self.promote_if or "")}
+
+
+def _decisive(training: TrainConfig) -> Mapping[str, Any]:
+    return training.model_dump(mode="json", exclude={"out": True, "log": True, "machine": {"threads"}})

@@ -8,7 +8,7 @@ from export.pack import DEFAULT_NAME
 from export.predecessor import newest_bundle
 from retrain.journal import RetrainError
 from service.client.admin import ModelAdmin, serving_in
-from service.contract import MANIFEST, model_names, open_bundle, read_manifest, versions
+from service.contract import MANIFEST, BundleInvalid, model_names, open_bundle, read_manifest, versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,14 +59,18 @@ def model_name(config: RetrainConfig) -> str:
 def published_of(repository: Path, name: str, run_sha256: str) -> Bundle | None:
     """The version that was made of a run, by the hash of its record; None if none was.
 
+    Others are not looked into: whether they are whole is for whoever wants to serve them.
+
     Raises:
         BundleInvalid: It is not what it says.
     """
     for version in reversed(versions(repository, name)):
         folder = repository / name / str(version)
-        if not (folder / MANIFEST).is_file():
+        try:
+            manifest = read_manifest((folder / MANIFEST).read_bytes(), str(folder))
+        except (BundleInvalid, OSError):  # of another schema, damaged, or none: no version that this run has become
             continue
-        made_of = read_manifest((folder / MANIFEST).read_bytes(), str(folder)).lineage.run
-        if made_of is not None and made_of.sha256 == run_sha256:
+        made_of = manifest.lineage.run
+        if made_of is not None and made_of.sha256 == run_sha256 and manifest.version == version:
             return open_bundle(folder)
     return None

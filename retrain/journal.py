@@ -51,6 +51,9 @@ class Record(BaseModel):
         steps: By name.
         outcome: How it ended; none as long as it has not.
         reason: Why, if there is more to say.
+        gate: By which settings the run was last found worse than the version in service; none if it was not, or in
+            records that do not say.
+        trial: How the service was last told to try the version; none if it was not, or in records that do not say.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,6 +64,8 @@ class Record(BaseModel):
     steps: dict[StepName, Step] = {}
     outcome: Outcome | None = None
     reason: str | None = None
+    gate: dict[str, JsonValue] | None = None
+    trial: dict[str, JsonValue] | None = None
 
 
 class Journal:

@@ -46,6 +46,8 @@ def roll_out(
     bundle: Bundle,
     config: RetrainConfig,
     *,
+    anew: bool,
+    begun: Callable[[], None],
     clock: Callable[[], float],
     wait: Callable[[float], None],
 ) -> Ending:
@@ -57,6 +59,8 @@ def roll_out(
         admin: The service.
         bundle: The version.
         config: How, and how long to wait.
+        anew: Whether a version that a gate has turned away is to be tried again.
+        begun: Told when the service has begun what it was told.
         clock: Seconds of a clock that only goes forward.
         wait: Lets so many seconds pass.
 
@@ -67,13 +71,15 @@ def roll_out(
     version = bundle.manifest.version
     listing = admin.listing()
     _check_name(listing, bundle, config)
-    if config.rollout != "watch" and state_of(listing, version).doing == "available":
+    waiting = {"available", "rejected"} if anew else {"available"}
+    if config.rollout != "watch" and state_of(listing, version).doing in waiting:
         try:
             listing = _begin(admin, version, config)
         except ServiceRefused as error:
             if error.code != "model-fixed":
                 raise
             return Ending("refused", str(error), {})
+        begun()
     return _watch(admin, listing, bundle, config, clock=clock, wait=wait)
 
 

@@ -32,6 +32,7 @@ def state_of(listing: Listing, version: int) -> State:
     """
     found = next((entry for entry in listing["versions"] if entry["version"] == version), None)
     events = [event for event in listing["events"] if event.get("version") == version]
+    events = [event for event in events if event.get("result") != "unavailable"]  # a fault that may pass, tried again
     newest = events[0] if events else {}
     reason = newest.get("reason")
     if found is None:

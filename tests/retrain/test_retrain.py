@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from service_kit import Running, png, serving
 
 from retrain.commands.retrain import main
 from retrain.config import BOUNDS, RetrainConfig
-from service.contract import open_bundle, versions
+from retrain.in_service import published_of
+from service.contract import BundleInvalid, open_bundle, versions
 from service.versions.trial import Gate
 from training.config import DataConfig
 from training.data.frames import FrameSet
@@ -122,9 +124,8 @@ def test_a_published_version_is_not_published_twice_and_a_later_attempt_goes_on(
     assert "found others in batch_size" in capsys.readouterr().err
 
 
-def test_a_worse_model_is_not_published_and_stays_so(
-    models: Path, toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def worse_chain(models: Path, toy_file: Path, tmp_path: Path) -> list[str]:
+    """A chain whose model is worse: labels that version 1 agrees with, and a step so long that all is forgotten."""
     from export.evaluate import bundle_masks
     from training.data.readers import read_frames
 
@@ -133,13 +134,95 @@ def test_a_worse_model_is_not_published_and_stays_so(
     data = tmp_path / "as-version-1-sees-them.npz"
     masks[:, 0, 0] = 1
     np.savez(data, frames=frames.frames, masks=masks, scene=frames.scene, split=frames.split)
-    # Labels that version 1 agrees with, and a step so long that what it has learned is lost.
     chain = arguments(tmp_path / "run", models, data, "--optim.lr", "10", "--optim.warmup-steps", "0")
     chain[chain.index("--gate-tolerance") + 1] = "0"
+    return chain
+
+
+def test_a_worse_model_is_not_published_and_stays_so_until_the_gate_is_told_otherwise(
+    models: Path, toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = worse_chain(models, toy_file, tmp_path)
     for _ in range(2):
         assert main(chain) == 3
         assert "worse" in capsys.readouterr().out
     assert versions(models, "toy") == [1]
+    file = tmp_path / "run/retrain.json"
+    assert [step["attempts"] for step in json.loads(file.read_text())["steps"].values()] == [1, 1]
+    record = json.loads(file.read_text())
+    record.pop("gate", None)  # of an older version, which does not say by what it was judged
+    file.write_text(json.dumps(record))
+    other = str(shutil.copy(chain[chain.index("--data.train") + 1], tmp_path / "others.npz"))
+    assert main([*chain, "--gate-data", other]) == 3
+    record = json.loads(file.read_text())
+    assert record["steps"]["publish"]["figures"]["data"] == "others.npz"
+    assert record["gate"]["gate_data"] == other
+
+    chain[chain.index("--gate-tolerance") + 1] = "1"
+    assert main(chain) == 0
+    record = json.loads(file.read_text())
+    assert (record["outcome"], record["steps"]["train"]["attempts"]) == ("published", 1)
+    assert versions(models, "toy") == [1, 2]
+
+
+def test_a_rejected_version_is_tried_again_only_by_other_bounds(
+    models: Path, toy_file: Path, toys: FrameSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBOMASK_ADMIN_TOKEN", TOKEN)
+    out = tmp_path / "run"
+
+    def attempts() -> int:
+        return int(json.loads((out / "retrain.json").read_text())["steps"]["roll-out"]["attempts"])
+
+    with serving(models, admin_token=TOKEN, vet_s=0) as running, traffic(running, toys.frames[0]):
+        chain = arguments(out, models, toy_file, "--url", str(running.client.base_url), "--every-s", "0.05")
+        for _ in range(2):
+            assert main([*chain, "--promote-if", "frames=3,max_latency_ratio=0.001"]) == 4
+            assert attempts() == 1
+        assert main([*chain, "--promote-if", "frames=3,max_latency_ratio=0.002"]) == 4
+        assert attempts() == 2
+        assert main([*chain, "--promote-if", "frames=3"]) == 0
+    assert json.loads((out / "retrain.json").read_text())["outcome"] == "promoted"
+    assert versions(models, "toy") == [1, 2]
+
+
+def test_a_chain_goes_on_that_was_begun_before_a_setting_was_there(
+    models: Path, toy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(arguments(out, models, toy_file)) == 0
+    record = json.loads((out / "retrain.json").read_text())
+    del record["settings"]["augment"]["blank"]
+    record = {name: value for name, value in record.items() if name not in {"gate", "trial"}}
+    (out / "retrain.json").write_text(json.dumps(record))
+    assert main(arguments(out, models, toy_file, "--augment.blank", "0.5")) == 1
+    assert "found others in augment:" in capsys.readouterr().err
+    assert main(arguments(out, models, toy_file)) == 0
+
+    record["settings"]["augment"]["of a later version"] = 1
+    (out / "retrain.json").write_text(json.dumps(record))
+    assert main(arguments(out, models, toy_file)) == 1
+    assert "expected settings that this version knows" in capsys.readouterr().err
+
+
+def test_versions_that_cannot_be_read_stand_in_nobodys_way(models: Path, toy_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "toy/1", models / "toy/2")  # its manifest says that it is version 1
+    for version, manifest in ((3, "{}"), (4, "no json"), (5, None)):
+        (models / f"toy/{version}").mkdir()
+        if manifest is not None:
+            (models / f"toy/{version}/manifest.json").write_text(manifest)
+    assert main(arguments(tmp_path / "run", models, toy_file)) == 0
+    assert json.loads((tmp_path / "run/retrain.json").read_text())["before"]["version"] == 1
+    assert versions(models, "toy") == [1, 2, 3, 4, 5, 6]
+
+    shutil.copytree(models / "toy/6", models / "toy/7")
+    run = hashlib.sha256((tmp_path / "run/run.json").read_bytes()).hexdigest()
+    published = published_of(models, "toy", run)
+    assert published is not None
+    assert published.manifest.version == 6
+    (models / "toy/6/card.md").write_text("something else")
+    with pytest.raises(BundleInvalid, match=r"card\.md"):
+        published_of(models, "toy", run)
 
 
 def test_a_service_of_another_repository_is_refused_before_anything_is_trained(

@@ -24,6 +24,8 @@ def event(result: str, version: int = 2, reason: str | None = None) -> dict[str,
         ("available", [event("ended"), event("started")], "ended"),
         ("previous", [event("activated", 1), event("activated")], "ended"),
         ("refused", [event("refused")], "refused"),
+        ("available", [event("unavailable")], "available"),
+        ("available", [event("unavailable"), event("rejected")], "rejected"),
     ],
 )
 def test_a_version_is_doing_one_thing(state: str | None, events: list[dict[str, Any]], doing: str) -> None:

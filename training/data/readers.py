@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import re
 import zipfile
 import zlib
 from contextlib import redirect_stdout
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 
 from training.data.frames import FrameSet, concatenate, to_model_size
+from training.data.scene_names import fingerprint, scene_among
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 ANNOTATION_FILES = ("_annotations.coco.json", "annotations.coco.json", "annotations.json")
 ROBOT = "robot"
 _ARRAYS = ("frames", "masks", "scene", "split", "quality")
-_NUMBER = re.compile(r"[\s.]*\(?[0-9]+\)?$")
-ROBOFLOW = re.compile(r"_(png|jpe?g|webp|bmp)\.rf\.[0-9A-Za-z]+$", re.IGNORECASE)
 
 
 class DatasetError(ValueError):
@@ -112,7 +108,7 @@ def _load(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
 
 def _names(path: Path, frames: np.ndarray) -> np.ndarray:
     """Names for the scenes of a file that names none: str [N]."""
-    content = hashlib.sha256(np.ascontiguousarray(frames).data).hexdigest()[:8]
+    content = fingerprint(frames)
     return np.array([f"{path.stem}-{content}/{i}" for i in range(len(frames))])
 
 
@@ -120,7 +116,8 @@ def read_coco(annotations: Path) -> FrameSet:
     """Read COCO annotations (polygons or run lengths) and the images beside them.
 
     The mask is the union of all instances of the category `robot`, in whatever case, or of the only one that has any.
-    An image's `scene` and `quality` fields are used where there are any; else `scene_of` its file name.
+    An image's `scene` and `quality` fields are used where there are any; else the scene in its file name, which
+    `scene_among` tells apart from other folders' where it is one that tools give to any frame.
 
     Raises:
         DatasetError: Not COCO, several categories none of which is `robot`, an image that is missing, or a segmentation
@@ -134,7 +131,7 @@ def read_coco(annotations: Path) -> FrameSet:
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise DatasetError(f"{annotations}: expected COCO annotations, found {error!r}") from error
     wanted = _robot_categories(coco, annotations)
-    frames, masks, scenes, qualities = [], [], [], []
+    frames, masks = [], []
     for image, name in zip(images, names, strict=True):
         file = annotations.parent / name
         if not file.is_file():
@@ -150,8 +147,9 @@ def read_coco(annotations: Path) -> FrameSet:
         frame, mask = to_model_size(frame, mask)  # now: pictures as they are may be more than memory holds
         frames.append(frame)
         masks.append(mask)
-        scenes.append(str(image.get("scene") or scene_of(name)))
-        qualities.append(str(image.get("quality", "")))
+    content = fingerprint(frames)
+    scenes = [str(image.get("scene") or scene_among(name, content)) for image, name in zip(images, names, strict=True)]
+    qualities = [str(image.get("quality", "")) for image in images]
     return _frame_set(frames, masks, np.array(scenes), np.full(len(frames), ""), np.array(qualities), annotations)
 
 
@@ -196,26 +194,6 @@ def _mask_of(coco: COCO, annotation: dict[str, Any], name: str, shape: tuple[int
             f"{mask.shape[0]}: the file was changed after it was annotated, or its width and height are wrong"
         )
     return mask
-
-
-def scene_of(name: str) -> str:
-    """The scene in the name of a file, which may be in folders: all but the number of the frame.
-
-    Roboflow's exports add the old ending and a hash to names; they say nothing.
-
-    >>> scene_of("scene03_012.png"), scene_of("kitchen-left-7.jpg"), scene_of("alone.png"), scene_of("walk/0001.png")
-    ('scene03', 'kitchen-left', 'alone', 'walk')
-    >>> scene_of("frame0001.png"), scene_of("walk/frame12.png"), scene_of("left.0001.png"), scene_of("a (3).png")
-    ('frame', 'walk/frame', 'left', 'a')
-    >>> scene_of("scene03_012_png.rf.0a1b2c.jpg"), scene_of("day1/left_3.png")
-    ('scene03', 'day1/left')
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    stem = ROBOFLOW.sub("", path.stem)
-    cut = max(stem.rfind("_"), stem.rfind("-"))
-    folder = "" if path.parent == PurePosixPath() else f"{path.parent}"
-    rest = stem[:cut] if cut > 0 else _NUMBER.sub("", stem)
-    return "/".join(part for part in (folder, rest) if part) or stem
 
 
 def _frame_set(

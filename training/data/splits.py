@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from training.data.frames import concatenate
+from training.data.scene_names import NAME_THEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,9 +66,7 @@ def seeded_split(frames: FrameSet, val_fraction: float, seed: int) -> Split:
     Raises:
         ValueError: Fewer than two scenes, or a share that leaves one side empty.
     """
-    scenes, counts = np.unique(frames.scene, return_counts=True)
-    if len(scenes) < 2:
-        raise ValueError(f"expected at least two scenes to split by, found {scenes.tolist()}")
+    scenes, counts = _scenes(frames)
     if not 0 < val_fraction < 1:
         raise ValueError(f"expected val_fraction between 0 and 1, got {val_fraction}")
     order = np.random.default_rng(seed).permutation(len(scenes))
@@ -87,9 +86,9 @@ def fold_split(frames: FrameSet, folds: int, fold: int, seed: int) -> Split:
         seed: Which scenes go together; equal whatever the order of the frames.
 
     Raises:
-        ValueError: Fewer scenes than folds, or no such fold.
+        ValueError: Fewer scenes than folds or than two, or no such fold.
     """
-    scenes, counts = np.unique(frames.scene, return_counts=True)
+    scenes, counts = _scenes(frames)
     if not 2 <= folds <= len(scenes):
         raise ValueError(f"expected 2 to {len(scenes)} folds, one scene in each at least, got {folds}")
     if not 0 <= fold < folds:
@@ -151,6 +150,20 @@ def held_out_of(frames: FrameSet) -> FrameSet:
     return frames.take(marked) if marked.any() else frames
 
 
+def _scenes(frames: FrameSet) -> tuple[np.ndarray, np.ndarray]:
+    """The scenes str [S] and how many frames each has, int [S].
+
+    Raises:
+        ValueError: Fewer than two.
+    """
+    scenes, counts = np.unique(frames.scene, return_counts=True)
+    if len(scenes) < 2:
+        raise ValueError(
+            f"expected at least two scenes to split by, found {scenes.tolist()}: if there are more, {NAME_THEM}"
+        )
+    return scenes, counts
+
+
 def _split(frames: FrameSet, in_train: np.ndarray, in_val: np.ndarray) -> Split:
     split = Split(frames.take(in_train), frames.take(in_val), in_train)
     _refuse_torn(split.train, split.val)
@@ -160,4 +173,7 @@ def _split(frames: FrameSet, in_train: np.ndarray, in_val: np.ndarray) -> Split:
 def _refuse_torn(train: FrameSet, val: FrameSet) -> None:
     both = set(train.scene.tolist()) & set(val.scene.tolist())
     if both:
-        raise ValueError(f"scenes stand on both sides of the split: {sorted(both)[:5]}")
+        raise ValueError(
+            f"scenes stand on both sides of the split: {sorted(both)[:5]}: put each on one side or, where different "
+            f"scenes have one name, {NAME_THEM}"
+        )

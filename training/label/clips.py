@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from training.data.readers import DatasetError
 from training.label.motion import Scene
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from training.clips.source import ClipSource
@@ -88,15 +90,31 @@ def read_scenes(source: ClipSource, max_frames: int, split: str | None = None) -
     if len(sizes) != 1:
         raise DatasetError(f"{source.path}: expected frames of one size, found {sorted(sizes)}")
     known = read_times(source.path)
-    return [_named(name, np.concatenate(parts), known) for name, parts in frames.items()]
+    stems = file_stems(frames)
+    return [_named(name, stems[name], np.concatenate(parts), known) for name, parts in frames.items()]
 
 
-def _named(name: str, frames: np.ndarray, known: Times | None) -> NamedScene:
+def file_stems(names: Iterable[str]) -> dict[str, str]:
+    """For each scene what the names of its files begin with, each its own, also where capitals count for nothing.
+
+    >>> file_stems(["day1/left", "day1-left", "Day1-left", "day2"])
+    {'day1/left': 'day1-left', 'day1-left': 'day1-left-2', 'Day1-left': 'Day1-left-3', 'day2': 'day2'}
+    """
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain = name.replace("/", "-")
+        numbered = (f"{plain}-{n}" for n in count(2))
+        stems[name] = next(stem for stem in chain([plain], numbered) if stem.lower() not in taken)
+        taken.add(stems[name].lower())
+    return stems
+
+
+def _named(name: str, stem: str, frames: np.ndarray, known: Times | None) -> NamedScene:
     valid, times = np.ones(frames.shape[:3], bool), None
     if known is not None:  # tracks are read in the order of the file
         rows = np.flatnonzero(known.scene == name)[: len(frames)]
         times = known.time[rows]
         valid = valid if known.valid is None else known.valid[rows]
-    stem = name.replace("/", "-")
     stems = [f"{stem}_{i:04d}" for i in range(len(frames))]
     return NamedScene(name, Scene(frames, valid), stems, times)

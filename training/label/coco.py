@@ -29,14 +29,22 @@ def write_coco(folder: Path, frames: Iterable[tuple[str, str, np.ndarray, np.nda
 
     Raises:
         FileExistsError: There are annotations already, which may have been corrected.
+        ValueError: Two frames of one file name, of which one would take the other's place; no annotations are written.
     """
     refuse_annotated(folder)
     file = folder / ANNOTATIONS
     folder.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    written: set[str] = set()
     for number, (stem, scene, picture, mask) in enumerate(frames, start=1):
         name = f"{stem}.png"
+        if name.lower() in written:  # some file systems know no capitals
+            raise ValueError(
+                f"{folder / name}: expected a file name of its own for each frame, found a second frame of scene "
+                f"{scene!r} with this one: name the clips' files or scenes so that they differ"
+            )
+        written.add(name.lower())
         Image.fromarray(picture).save(folder / name)
         height, width = mask.shape
         images.append({"id": number, "file_name": name, "width": width, "height": height, "scene": scene})

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from training.data.frames import FrameSet
-from training.data.readers import DatasetError, read_frames, scene_of
+from training.data.frames import FrameSet, concatenate
+from training.data.readers import DatasetError, read_frames
+from training.data.splits import apart, seeded_split
 
 
 def save(path: Path, toys: FrameSet, **arrays: np.ndarray) -> Path:
@@ -148,10 +149,47 @@ def test_a_path_that_holds_nothing_says_what_was_expected(tmp_path: Path) -> Non
         read_frames(tmp_path / "absent")
 
 
-def test_scenes_come_from_file_names() -> None:
-    assert [scene_of(s) for s in ("scene03_012", "kitchen-left-7", "alone")] == ["scene03", "kitchen-left", "alone"]
-    assert {scene_of(f"frame{number:04}.png") for number in range(20)} == {"frame"}
-    assert scene_of("0001.png") == "0001"
+def video(folder: Path, frames: np.ndarray, name: str = "frame_{:06d}.PNG", **image: object) -> Path:
+    """Frames of one video as an annotation tool exports them, with nothing on them."""
+    folder.mkdir(parents=True)
+    images = []
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / name.format(i))
+        images.append({"id": i, "file_name": name.format(i), "width": 64, "height": 64, **image})
+    (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["frame_{:06d}.PNG", "{:04d}.png", "IMG-{}.png"])
+def test_videos_whose_frames_a_tool_has_named_alike_are_scenes_of_their_own(
+    tmp_path: Path, toys: FrameSet, name: str
+) -> None:
+    one, other = (read_frames(video(tmp_path / str(n), toys.frames[4 * n :][:4], name)) for n in range(2))
+    assert not set(one.scene.tolist()) & set(other.scene.tolist())
+    split = seeded_split(concatenate([one, other]), 0.5, 0)
+    assert len(split.train) == len(split.val) == 4
+    assert len(apart([one], other).val) == 4
+
+
+def test_what_a_scene_is_called_does_not_hang_on_where_the_folder_lies_nor_on_its_masks(
+    tmp_path: Path, toys: FrameSet
+) -> None:
+    plain = read_frames(video(tmp_path / "video1", toys.frames[:4]))
+    moved = read_frames(video(tmp_path / "elsewhere/video2", toys.frames[:4]))
+    assert plain.sha256() == moved.sha256()
+    content = json.loads((tmp_path / "video1/annotations.json").read_text())
+    corrected = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": square(0, 0)}
+    content |= {"annotations": [corrected], "categories": [{"id": 1, "name": "robot"}]}
+    (tmp_path / "video1/annotations.json").write_text(json.dumps(content))
+    again = read_frames(tmp_path / "video1")
+    assert again.masks.any()
+    assert again.scene.tolist() == plain.scene.tolist()
+
+
+def test_scenes_that_are_named_are_taken_by_their_name(tmp_path: Path, toys: FrameSet) -> None:
+    frames = toys.frames[:2]
+    assert set(read_frames(video(tmp_path / "told", frames, scene="bin 3")).scene) == {"bin 3"}
+    assert set(read_frames(video(tmp_path / "kitchen", frames, "kitchen_{}.png")).scene) == {"kitchen"}
 
 
 def annotated(

@@ -24,7 +24,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order_of_frames(toys: Fram
 def test_a_proposed_split_that_tears_a_scene_apart_is_refused(toys: FrameSet) -> None:
     marks = np.array(["train", "val"] * (len(toys) // 2))
     torn = FrameSet(toys.frames, toys.masks, toys.scene, marks)
-    with pytest.raises(ValueError, match="both sides"):
+    with pytest.raises(ValueError, match=r"both sides.*`scene` in the images of annotations\.json"):
         proposed_split(torn)
 
 
@@ -34,8 +34,10 @@ def test_frames_without_marks_have_no_proposed_split(toys: FrameSet) -> None:
 
 
 def test_one_scene_cannot_be_split(toys: FrameSet) -> None:
-    with pytest.raises(ValueError, match="two scenes"):
-        seeded_split(toys.take(toys.scene == "toy0"), 0.3, 0)
+    alone = toys.take(toys.scene == "toy0")
+    for divide in (lambda: seeded_split(alone, 0.3, 0), lambda: fold_split(alone, 2, 0, 0)):
+        with pytest.raises(ValueError, match=r"two scenes.*the array `scene` of an \.npz file"):
+            divide()
 
 
 def marked(frames: FrameSet, marks: dict[str, str]) -> FrameSet:

@@ -127,6 +127,35 @@ def test_proposals_come_back_from_coco_to_the_pixel(tmp_path: Path) -> None:
         write_coco(tmp_path / "set", [])
 
 
+def test_a_second_frame_of_one_file_name_is_refused(tmp_path: Path) -> None:
+    frame, mask = np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), bool)
+    for name in ("a_0", "A_0"):
+        with pytest.raises(ValueError, match="a second frame of scene 'b'"):
+            write_coco(tmp_path, [("a_0", "a", frame, mask), (name, "b", frame, mask)])
+    assert not (tmp_path / "annotations.json").exists()
+
+
+def test_videos_whose_places_look_alike_in_a_file_name_keep_their_own_pictures_and_masks(
+    drawn: list[tuple[np.ndarray, np.ndarray]], tmp_path: Path
+) -> None:
+    names = ("day1/left", "day1-left", "day1-left-2")
+    frames, masks = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    scene, time = np.repeat(names, 10), np.tile(np.arange(10), 3)
+    np.savez(tmp_path / "clips.npz", frames=frames, scene=scene, time=time)
+    assert main(["--clips", str(tmp_path / "clips.npz"), "--out", str(tmp_path / "out")]) == 0
+    read = read_frames(tmp_path / "out")
+    assert read.scene.tolist() == scene.tolist()
+    assert np.array_equal(read.frames, frames)
+    assert per_image_iou(read.masks, masks).mean() > 0.9
+
+    document = json.loads((tmp_path / "out/annotations.json").read_text())
+    for image in document["images"]:
+        del image["scene"]  # a tool that knows no such field
+    (tmp_path / "out/annotations.json").write_text(json.dumps(document))
+    assert [len(set(read_frames(tmp_path / "out").scene[scene == name])) for name in names] == [1, 1, 1]
+    assert len(set(read_frames(tmp_path / "out").scene)) == 3
+
+
 def test_the_command_writes_measures_and_leaves_corrections_alone(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
