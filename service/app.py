@@ -29,9 +29,11 @@ from service.stages import Stages
 from service.telemetry.logs import RequestLog
 from service.telemetry.metrics import Metrics
 from service.versions.audit import Audit
-from service.versions.control import Control, Rules
+from service.versions.control import Control
+from service.versions.faults import Faults
 from service.versions.models import Models, Opener
 from service.versions.repository import open_repository
+from service.versions.rules import Rules
 from service.versions.sampling import Hardness, Sampler
 from service.versions.watch import Watchers
 from service.web import stream
@@ -120,7 +122,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     metrics = Metrics(CollectorRegistry())
     ProcessCollector(registry=metrics.registry)
     watchers = Watchers()
-    stages = _stages(settings, metrics, watchers)
+    stages = _stages(settings, metrics, watchers, Faults(models))
     pipeline = Pipeline(stages)
     sampler = _sampler(settings, metrics)
     if sampler is not None:
@@ -128,7 +130,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     control = Control(
         models,
         _rules(settings),
-        audit=Audit(metrics, models.name, file=settings.audit_log),
+        audit=_audit(settings, metrics, models.name),
         metrics=metrics,
         watchers=watchers,
         busy=lambda: stages.scheduler.waiting_frames > 0,
@@ -173,7 +175,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
     around = envelope(segment, route="/segment")
     app = Service(
         around,
-        Express(segment, around),
+        Express(segment, around, stages.budget),
         title=_TITLE,
         description=_DESCRIPTION,
         lifespan=lifespan,
@@ -236,7 +238,7 @@ async def _grpc(
         await server.stop(max(_LEAST_GRACE_S, settings.shutdown_s - protocol.models.drained_s))
 
 
-def _stages(settings: Settings, metrics: Metrics, watchers: Watchers) -> Stages:
+def _stages(settings: Settings, metrics: Metrics, watchers: Watchers, faults: Faults) -> Stages:
     limit_s = settings.queue_limit_ms / 1000
     scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s)
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
@@ -250,6 +252,7 @@ def _stages(settings: Settings, metrics: Metrics, watchers: Watchers) -> Stages:
         limits=settings.limits(),
         metrics=metrics,
         watchers=watchers,
+        faults=faults,
     )
 
 
@@ -285,6 +288,15 @@ def _rules(settings: Settings) -> Rules:
         poll_s=settings.poll_s if settings.version is None else 0.0,
         low=runs_in_caller(settings.provider, settings.intra_op_threads),
     )
+
+
+def _audit(settings: Settings, metrics: Metrics, model: str) -> Audit:
+    try:
+        return Audit(metrics, model, file=settings.audit_log)
+    except OSError as error:
+        raise StartFailed(
+            f"expected to append to the file of --audit-log, {settings.audit_log}, it cannot be opened: {error}"
+        ) from error
 
 
 def _sampler(settings: Settings, metrics: Metrics) -> Sampler | None:

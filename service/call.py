@@ -31,6 +31,8 @@ class Call:
         freshness: How long its answer is wanted; by default it may take its time.
         problem: Code of the error that ended it.
         abandoned: Whether the client has hung up.
+        counted: Whether it has been counted what became of its frames.
+        runs: Runs of the model that its answer took; of one for several requests, its share.
     """
 
     request_id: str
@@ -43,3 +45,5 @@ class Call:
     freshness: Freshness = Freshness()  # noqa: RUF009 - it cannot change
     problem: str | None = None
     abandoned: bool = False
+    counted: bool = False
+    runs: float = 0.0

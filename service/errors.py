@@ -19,7 +19,8 @@
     │   └── AdminTokenWrong            what needs the admin token, without it
     ├── Unavailable                the client may come again
     │   ├── Busy                       a queue or the memory for requests is full
-    │   └── NotReady                   no model answers yet, or none does any more
+    │   ├── NotReady                   no model answers yet, or none does any more
+    │   └── VersionUnavailable         a version that cannot be had or tried now
     ├── Stale                      the frame is not worth an answer any more
     │   ├── DeadlineMissed             it cannot be answered within the client's budget
     │   ├── FrameTooOld                it was taken too long ago
@@ -28,7 +29,7 @@
     └── StartFailed                the service cannot start; never an answer
         └── ProviderMissing            the device that was asked for is not there
 
-`service.contract.BundleInvalid` stands beside the tree: a bundle is refused, the service goes on.
+`service.contract.BundleInvalid` stands beside the tree: a bundle is refused, for good or for now, the service goes on.
 """
 # ruff: noqa: N818 - the names say what is wrong; each of them is an error by its place in the tree
 
@@ -63,6 +64,7 @@ __all__ = [
     "TensorInvalid",
     "TooLarge",
     "Unavailable",
+    "VersionUnavailable",
     "WebSocketExpected",
     "quoted",
 ]
@@ -223,6 +225,13 @@ class NotReady(Unavailable):
 
     code = "not-ready"
     title = "Not ready"
+
+
+class VersionUnavailable(Unavailable):
+    """A version that cannot be had or tried now, for a fault that may pass."""
+
+    code = "version-unavailable"
+    title = "Version not to be had now"
 
 
 class Stale(RobomaskError):

@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     )
     queue_limit: Annotated[int, Field(ge=1, le=100_000)] = Field(
         256,
-        description="Most frames that wait for the model, and most requests that wait to be decoded: a bound on "
-        "memory, whatever the bound on time says.",
+        description="Most frames that wait for the model, unless they are of one request, and most requests that wait "
+        "to be decoded: a bound on memory, whatever the bound on time says.",
     )
     queue_limit_ms: Annotated[int, Field(ge=1, le=3_600_000)] = Field(
         5000,

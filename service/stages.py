@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from service.scheduling.decoding import Decoding
     from service.scheduling.scheduler import Scheduler
     from service.telemetry.metrics import Metrics
+    from service.versions.faults import Faults
     from service.versions.slot import Slot
     from service.versions.watch import Watchers
 
@@ -50,6 +51,7 @@ class Stages:
         limits: What one request may ask for.
         metrics: Where it counts.
         watchers: Who is told of every answer.
+        faults: Who is told of what the model failed on.
     """
 
     def __init__(
@@ -62,13 +64,15 @@ class Stages:
         limits: Limits,
         metrics: Metrics,
         watchers: Watchers,
+        faults: Faults,
     ) -> None:
         self.scheduler = scheduler
         self.decoding = decoding
+        self.budget = budget
         self.limits = limits
         self.watchers = watchers
+        self._faults = faults
         self._codec = codec
-        self._budget = budget
         self._metrics = metrics
         self._seconds = {stage: metrics.stages.labels(stage) for stage in STAGES}
 
@@ -78,12 +82,12 @@ class Stages:
         Raises:
             Busy: They are not there now.
         """
-        self._budget.reserve(count)
+        self.budget.reserve(count)
         call.held_bytes += count
 
     def release(self, call: Call) -> None:
         """Give back what a call holds."""
-        self._budget.release(call.held_bytes)
+        self.budget.release(call.held_bytes)
         call.held_bytes = 0
 
     async def read(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
@@ -114,6 +118,7 @@ class Stages:
         )
         self._took(call, "queue", outcome.queue_s)
         self._took(call, "infer", outcome.infer_s)
+        call.runs = outcome.runs
         if time.perf_counter() > freshness.due_s:
             # The machine has too much else to do; writing it would be a waste.
             raise freshness.missed("the machine came to it too late")
@@ -134,7 +139,11 @@ class Stages:
             call: The call.
             masks: For every frame, which share of it is robot and how sure the model is.
         """
+        if self._faults.any:
+            self._faults.answered(slot)
         metrics = self._metrics
+        call.counted = True
+        metrics.by_version[slot.version].add(call)
         metrics.model_frames.labels(str(slot.version)).inc(call.frames)
         metrics.frames.labels("ok").inc(call.frames)
         for share, confidence in masks:
@@ -150,14 +159,32 @@ class Stages:
                 metrics.frame_age.observe(age_s)
 
     def failed(self, slot: Slot, call: Call, error: BaseException) -> None:
-        """Count the frames of a call that has none."""
+        """Count the frames of a call that the model was asked for and has no answer."""
         frames = call.frames or 1
-        self._metrics.frames.labels(_outcome_of(error)).inc(frames)
-        if self.watchers and isinstance(error, ModelFault):
+        outcome = self.unanswered(call, error)
+        if outcome == "failed":
+            self._metrics.by_version[slot.version].failed += frames
+        if isinstance(error, ModelFault):
+            self._faults.failed(slot)
             self.watchers.failed(slot, frames)
+
+    def unanswered(self, call: Call, error: BaseException) -> str:
+        """Count the frames of a call that has no answer, once, wherever that is noticed first.
+
+        Of a call that could not be read it is not known how many they are; then they are one.
+
+        Returns:
+            What became of them: a value of the metric's label.
+        """
+        outcome = _outcome_of(call, error)
+        if not call.counted:
+            call.counted = True
+            self._metrics.frames.labels(outcome).inc(call.frames or 1)
+        return outcome
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
+        self._faults.close()
         self.scheduler.close()
         self._codec.shutdown()
 
@@ -166,9 +193,12 @@ class Stages:
         self._seconds[stage].observe(seconds)
 
 
-def _outcome_of(error: BaseException) -> str:
+def _outcome_of(call: Call, error: BaseException) -> str:
     """What became of the frames of a request that failed; a metric's label."""
     for kind, outcome in _OUTCOMES.items():
         if isinstance(error, kind):
             return outcome
-    return "failed" if isinstance(error, Exception) else "abandoned"
+    if isinstance(error, Exception):
+        return "failed"
+    # gRPC cancels what is late, and so do clients that wait no longer than they said.
+    return "late" if call.freshness.due_s <= time.perf_counter() else "abandoned"

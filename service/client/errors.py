@@ -128,13 +128,15 @@ class ServiceFault(ServiceRefused):
 
 _BY_CODE: Final[dict[str, type[ServiceRefused]]] = {
     "superseded": Superseded,
+    "deadline-missed": DeadlineExceeded,
+    "frame-too-old": DeadlineExceeded,
     "busy": Busy,
     "stream-idle": Unavailable,
     "not-ready": NotReady,
+    "version-unavailable": Unavailable,
     "model-unknown": ModelUnknown,
 }
 _BY_STATUS: Final[dict[int, type[ServiceRefused]]] = {
-    409: Superseded,
     429: Busy,
     503: Busy,
     504: DeadlineExceeded,
@@ -156,6 +158,7 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, now: float)
     """
     body = _document(content)
     kind_of_problem, detail, frame = body.get("type"), body.get("detail"), body.get("frame")
+    named, again_s = body.get("request_id"), body.get("retry_after_s")  # a message of a stream has no headers
     code = kind_of_problem.removeprefix(_PREFIX) if isinstance(kind_of_problem, str) else ""
     by_class = BadRequest if status < 500 else ServiceFault
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, by_class)
@@ -165,8 +168,10 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, now: float)
         status=status,
         code=code,
         frame=frame if isinstance(frame, int) else None,
-        request_id=headers.get("X-Request-Id"),
-        retry_after_s=retry_after_s(headers.get("Retry-After"), now),
+        request_id=headers.get("X-Request-Id") or (named if isinstance(named, str) else None),
+        retry_after_s=retry_after_s(
+            headers.get("Retry-After") or (str(again_s) if isinstance(again_s, int | float) else None), now
+        ),
     )
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ARRIVED", "BUFFERED_BYTES", "Reply", "Whole", "content_length", "first_values"]
+__all__ = ["ARRIVED", "BUFFERED_BYTES", "REFUSED", "Reply", "Whole", "content_length", "first_values"]
 
 ARRIVED: Final = "robomask.arrived_s"
 """Where an ASGI scope says when the request's head had come, if it was kept for a moment."""
+REFUSED: Final = "robomask.refused"
+"""Where a message of a websocket says, with the error, that there was no place for it."""
 BUFFERED_BYTES: Final = 64 * 1024
 """Larger answers hold their memory until the client has taken them."""
 _DIGITS: Final = 20

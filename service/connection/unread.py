@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from service.connection.unfinished import MeteredWebSocketProtocol
 
 __all__ = ["PatientProtocol", "PatientWebSocketProtocol", "Unread"]
 
@@ -79,8 +79,8 @@ class PatientProtocol(asyncio.Protocol):
         super().connection_lost(exc)
 
 
-class PatientWebSocketProtocol(PatientProtocol, WebSocketsSansIOProtocol):
-    """A websocket; its arguments are those of `PatientProtocol`."""
+class PatientWebSocketProtocol(PatientProtocol, MeteredWebSocketProtocol):
+    """A websocket; its arguments are those of `PatientProtocol` and `MeteredWebSocketProtocol`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client as behind with the first byte that waits."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from service.connection.messages import Reply
+    from service.frames.limits import MemoryBudget
 
 __all__ = ["Answerer", "Exchange", "WholeRequestProtocol"]
 
@@ -43,6 +44,10 @@ class Answerer(Protocol):
     @property
     def path(self) -> bytes:
         """The path."""
+
+    @property
+    def budget(self) -> MemoryBudget:
+        """Memory that it shares with whatever else comes by the same port."""
 
     async def answer(self, request: Whole, exchange: Exchange) -> None:
         """Answer a `POST` through the exchange; is cancelled when the client is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -38,6 +39,7 @@ __all__ = [
     "MANIFEST",
     "Bundle",
     "BundleInvalid",
+    "BundleOutOfReach",
     "file_limit",
     "model_names",
     "open_bundle",
@@ -53,10 +55,16 @@ _MAX_MODEL_BYTES: Final = 1024 * _MIB
 _MAX_OTHER_BYTES: Final = 64 * _MIB
 _PIECE_BYTES: Final = _MIB
 _ABANDONED_S: Final = 24 * 3600
+_NOTHING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""What a file system says of a path at which nothing is that could be read; all else says something of the system."""
 
 
 class BundleInvalid(Exception):  # noqa: N818 - the name says what is wrong, as "not found" would
     """A bundle that is refused; the message says what was expected, what was found, and where."""
+
+
+class BundleOutOfReach(BundleInvalid):
+    """A bundle that is refused for now: a disk, a store or a process failed, and the bundle may be as good as any."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,7 @@ def open_bundle(folder: Path) -> Bundle:
 
     Raises:
         BundleInvalid: Anything that is not as promised.
+        BundleOutOfReach: It cannot be read now.
     """
     bundle = _verify(folder)
     place = (folder.absolute().parent.name, folder.name)
@@ -291,7 +300,7 @@ def _sweep(parent: Path, now_s: float) -> None:
 
 
 def _verify(folder: Path) -> Bundle:
-    if not folder.is_dir():
+    if not stat.S_ISDIR(_mode(folder, follows=True)):
         raise BundleInvalid(f"{folder}: expected a bundle's folder, found {_kind(folder)}")
     if folder.is_symlink() and folder.resolve().parent != folder.parent.resolve():
         raise BundleInvalid(f"{folder}: expected a folder, found a symbolic link that leads out of the repository")
@@ -318,18 +327,29 @@ def _pieces(path: Path, limit: int) -> Iterator[bytes]:
                 left -= len(piece)
                 yield piece
     except OSError as error:
-        raise BundleInvalid(f"{path}: expected a readable file, found {error.strerror}") from error
+        refused = BundleInvalid if error.errno in _NOTHING else BundleOutOfReach
+        raise refused(f"{path}: expected a readable file, found {error.strerror}") from error
     if left <= 0:
         raise BundleInvalid(f"{path}: expected at most {limit} bytes, found a file that grows")
 
 
 def _kind(path: Path) -> str:
+    kinds = {0: "nothing", stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link"}
+    return kinds.get(stat.S_IFMT(_mode(path)), "something else")
+
+
+def _mode(path: Path, *, follows: bool = False) -> int:
+    """What is at a path, as `stat` has it; 0 for nothing.
+
+    Raises:
+        BundleOutOfReach: That cannot be told now.
+    """
     try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return "nothing"
-    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a symbolic link"}
-    return kinds.get(stat.S_IFMT(mode), "something else")
+        return path.stat(follow_symlinks=follows).st_mode
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return 0
+        raise BundleOutOfReach(f"{path}: expected to see what is there, found {error.strerror}") from error
 
 
 def _content(source: bytes | Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import numpy as np
@@ -57,6 +57,10 @@ class Golden:
     def allowed(self, precision: Precision) -> float:
         """The largest absolute difference that this precision may show."""
         return self.tolerances.get(precision, self.tolerance)
+
+    def first(self) -> Golden:
+        """The first frame alone, in memory of its own."""
+        return replace(self, frames=self.frames[:1].copy(), probability=self.probability[:1].copy())
 
     def to_bytes(self) -> bytes:
         """The content of `golden.npz`."""

@@ -40,6 +40,11 @@ class Alone:
             threading.Thread(target=self._open, name="robomask-alone").start()
         return self._engine
 
+    @property
+    def opened(self) -> Engine | None:
+        """The engine if it is open; for any thread, and without asking for it."""
+        return self._engine
+
     def _open(self) -> None:
         try:
             self._engine = self._open_engine()

@@ -89,6 +89,11 @@ class Engine:
         """The same model, quicker for one frame at a time and slower for many; None if it is not (yet) to be had."""
         return None if self._alone is None else self._alone.engine()
 
+    def open_forms(self) -> list[Engine]:
+        """This engine and, if it is open by now, the one for one frame at a time."""
+        alone = None if self._alone is None else self._alone.opened
+        return [self] if alone is None else [self, alone]
+
     def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
         """Run uint8 frames [N,64,64,3], N >= 1.
 

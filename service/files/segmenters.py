@@ -50,7 +50,7 @@ class Found(NamedTuple):
 
     Attributes:
         mask: uint8 [H,W] of 0 and 1.
-        confidence: How sure the model is, 0..1.
+        confidence: How sure the model is of the mask, 0..1.
         model: Name, version and hash of what answered.
     """
 
@@ -144,7 +144,7 @@ class LocalSegmenter:
         from service.errors import BadRequest, ModelFault  # noqa: PLC0415
         from service.frames.decode import Picture, decode  # noqa: PLC0415 - of the service, which a remote one does without
         from service.frames.geometry import restore, shrink, visible_cells  # noqa: PLC0415
-        from service.frames.masks import confidence, decide  # noqa: PLC0415
+        from service.frames.masks import confidence_despite, decide, judge  # noqa: PLC0415
 
         try:
             if isinstance(frame, bytes):
@@ -156,9 +156,14 @@ class LocalSegmenter:
             raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
         except ModelFault as error:
             raise SegmenterFailed(str(error)) from error
-        mask = decide(restore(cells, picture.width, picture.height, self._fit), self._threshold)
+        probability = restore(cells, picture.width, picture.height, self._fit)
+        mask = decide(probability, self._threshold)
         seen = cells[visible_cells(picture.width, picture.height, self._fit)]
-        return Found(mask, confidence(seen, self._threshold), self._model)
+        verdict, present = judge(seen, self._threshold), bool(mask.any())
+        if present == (verdict.area > 0):
+            return Found(mask, verdict.confidence, self._model)
+        sure = confidence_despite(seen, probability, self._threshold, present=present)
+        return Found(mask, sure, self._model)
 
     def close(self) -> None:
         """Nothing is held that goes on."""

@@ -10,7 +10,18 @@ from pycocotools import mask as coco
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MaskFacts", "RunLengths", "Verdict", "area_ratio", "confidence", "decide", "describe", "judge", "least"]
+__all__ = [
+    "MaskFacts",
+    "RunLengths",
+    "Verdict",
+    "area_ratio",
+    "confidence",
+    "confidence_despite",
+    "decide",
+    "describe",
+    "judge",
+    "least",
+]
 
 _LEAST: Final = float(np.finfo(np.float32).tiny)
 
@@ -87,6 +98,27 @@ def confidence(probability: NDArray[np.float32], threshold: float) -> float:
     0.8
     """
     return judge(probability, threshold).confidence
+
+
+def confidence_despite(
+    cells: NDArray[np.float32], pixels: NDArray[np.float32], threshold: float, *, present: bool
+) -> float:
+    """How sure the model is of a mask that says the contrary of its own 64x64 pixels: 0..1.
+
+    Robot may be so small that no pixel of the frame is, where the frame has other pixels; and what only pads the frame
+    may make some at its edge.
+
+    Args:
+        cells: The model's probabilities, of those of its pixels that show some of the frame.
+        pixels: The same, brought to the mask's size.
+        threshold: From which probability a pixel is robot.
+        present: Whether the mask has robot.
+
+    >>> cells, pixels = np.array([[0.1, 0.9]], np.float32), np.array([[0.4]], np.float32)
+    >>> round(confidence(cells, 0.5), 3), round(confidence_despite(cells, pixels, 0.5, present=False), 3)
+    (0.9, 0.1)
+    """
+    return judge(pixels, threshold).confidence if present else 1.0 - float(cells.max())
 
 
 def describe(mask: NDArray[np.uint8]) -> MaskFacts:

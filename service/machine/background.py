@@ -11,19 +11,21 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Aside", "Pace", "at_once", "interruptible"]
+__all__ = ["Aside", "LeftBehind", "Pace", "at_once", "interruptible", "leavable"]
 
 _T = TypeVar("_T")
 
 _NICE: Final = 10
 _LONGEST_REST_S: Final = 0.25
 _SWITCH_S: Final = 0.0005
+_LOOK_S: Final = 0.1
+"""How often it is looked whether anybody still waits for work that may hang."""
 
 
 class Pace(Protocol):
@@ -36,6 +38,35 @@ class Pace(Protocol):
 def at_once(work: Callable[[], _T], /) -> _T:
     """Do it here and now."""
     return work()
+
+
+class LeftBehind(Exception):  # noqa: N818 - the name says what became of the work
+    """Work that nobody waits for any more; its thread ends with the process."""
+
+
+def leavable(work: Callable[[], _T], is_left: Callable[[], bool]) -> _T:
+    """Do work that may hang, and return what it gives; only for work that may be cut off anywhere as the process ends.
+
+    Args:
+        work: Done on a thread of its own.
+        is_left: Whether to wait for it no longer.
+
+    Raises:
+        LeftBehind: It was left.
+    """
+    future: Future[_T] = Future()
+
+    def settle() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=settle, name="robomask-leavable", daemon=True).start()
+    while not wait([future], _LOOK_S).done:
+        if is_left():
+            raise LeftBehind
+    return future.result()
 
 
 class Aside:

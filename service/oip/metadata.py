@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from service.contract import INPUTS, OUTPUTS
 from service.oip.tensors import DATATYPES, dimensions
+from service.telemetry.by_version import VersionCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,33 +68,39 @@ def model_config(model: ModelNote, max_frames: int) -> dict[str, Any]:
     }
 
 
-def model_statistics(model: ModelNote, metrics: Metrics) -> dict[str, Any]:
-    """Triton's statistics, out of the metrics: of all requests since the start, those to `/segment` too."""
+def model_statistics(model: ModelNote, metrics: Metrics, *, alone: bool) -> dict[str, Any]:
+    """Triton's statistics: of all requests that were answered since the start, those to `/segment` too.
 
-    def sample(name: str, **labels: str) -> float:
-        return metrics.registry.get_sample_value(f"robomask_{name}", labels) or 0.0
+    Args:
+        model: Which version.
+        metrics: Where they are counted.
+        alone: Whether the version was asked for; if not, there is an entry for every version that has answered.
+    """
+    versions = [model.version] if alone else sorted({model.version, *metrics.by_version})
+    none = VersionCounts()
+    return {"model_stats": [_of_version(model.name, one, metrics.by_version.get(one, none)) for one in versions]}
 
+
+def _of_version(name: str, version: int, counts: VersionCounts) -> dict[str, Any]:
     def duration(*stages: str) -> dict[str, int]:
-        # What was asked for is counted by its last stage; a request that fails on its way has not all of them.
-        seconds = sum(sample("stage_seconds_sum", stage=stage) for stage in stages)
-        return {"count": int(sample("stage_seconds_count", stage=stages[-1])), "ns": int(seconds * _NS)}
+        seconds = sum(counts.stages_s.get(stage, 0.0) for stage in stages)
+        return {"count": counts.requests, "ns": int(seconds * _NS)}
 
     statistics = {
         "success": duration("decode", "queue", "infer", "encode"),
-        "fail": {"count": int(sample("frames_total", outcome="failed")), "ns": 0},
+        "fail": {"count": counts.failed, "ns": 0},
         "queue": duration("queue"),
         "compute_input": duration("decode"),
         "compute_infer": duration("infer"),
         "compute_output": duration("encode"),
     }
-    one = {
-        "name": model.name,
-        "version": str(model.version),
-        "inference_count": int(sample("batch_size_sum")),
-        "execution_count": int(sample("batch_size_count")),
+    return {
+        "name": name,
+        "version": str(version),
+        "inference_count": counts.frames,
+        "execution_count": round(counts.runs),
         "inference_stats": statistics,
     }
-    return {"model_stats": [one]}
 
 
 def _own_version() -> str:

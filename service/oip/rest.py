@@ -15,7 +15,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import JSONResponse, Response
 
 from service.connection.messages import content_length, first_values
-from service.errors import BodyMalformed
+from service.errors import BodyMalformed, RobomaskError
 from service.oip.infer import check_encoding
 from service.oip.json_tensors import Written, parse_object, read_header_length, read_inference, write_inference
 from service.oip.metadata import model_config, model_metadata, model_statistics, server_metadata
@@ -61,6 +61,13 @@ def _add_inference(router: APIRouter, protocol: OpenInference, body_timeout_s: f
 
     async def infer(request: Request) -> Response:
         """Give the model frames as tensors and get its tensors back."""
+        try:
+            return await answer_tensors(request)
+        except RobomaskError as error:
+            stages.unanswered(call_of(request), error)
+            raise
+
+    async def answer_tensors(request: Request) -> Response:
         call = call_of(request)
         headers = request.headers
         encoding = check_encoding(headers.get("content-encoding"))
@@ -169,12 +176,13 @@ def _add_state(router: APIRouter, protocol: OpenInference) -> None:
 
     async def statistics(request: Request) -> Response:
         """Counts and times of all requests since the start."""
-        slot = protocol.slot(request.path_params["model"], request.path_params.get("version"))
-        return JSONResponse(model_statistics(slot.note, protocol.metrics))
+        version = request.path_params.get("version")
+        slot = protocol.slot(request.path_params["model"], version)
+        return JSONResponse(model_statistics(slot.note, protocol.metrics, alone=version is not None))
 
     async def all_statistics(_: Request) -> Response:
         """Counts and times of all requests since the start."""
-        return JSONResponse(model_statistics(protocol.models.slot().note, protocol.metrics))
+        return JSONResponse(model_statistics(protocol.models.slot().note, protocol.metrics, alone=False))
 
     _add(router, "GET", "/v2", metadata)
     _add(router, "GET", "/v2/health/live", live)

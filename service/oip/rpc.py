@@ -41,6 +41,7 @@ __all__ = ["RpcServer"]
 
 _log = logging.getLogger("service.request")
 
+_BRING_FRAMES: Final = frozenset({"ModelInfer", "ModelStreamInfer"})
 _OK: Final = 200
 _CLIENT_GONE: Final = 499
 _MAX_CALLS: Final = 512
@@ -219,21 +220,27 @@ class _Calls:
             result = await answer(request, inquiry)
             status = _OK
         except RobomaskError as error:
-            result, status, call.problem = error, status_of(error), error.code
-            self.protocol.metrics.count_failure(error)
+            result, status = error, self._failed(method, call, error)
         except Exception:  # noqa: BLE001 - nothing that a client sends may end in silence
             _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
             result = RobomaskError(f"expected to answer, but the service failed; its log says why: {call.request_id}")
             status, call.problem = status_of(result), result.code
         except asyncio.CancelledError:
             if call.freshness.due_s <= time.perf_counter():  # gRPC itself gave up on it
-                late = call.freshness.missed("gRPC ended the call")
-                status, call.problem = status_of(late), late.code
+                status = self._failed(method, call, call.freshness.missed("gRPC ended the call"))
             raise
         finally:
             self.protocol.tensors.stages.release(call)
             self._account(route, call, status)
         return result
+
+    def _failed(self, method: Method, call: Call, error: RobomaskError) -> int:
+        """Count a call that ended in an error; the HTTP status that it would have had."""
+        call.problem = error.code
+        self.protocol.metrics.count_failure(error)
+        if method.name in _BRING_FRAMES:
+            self.protocol.tensors.stages.unanswered(call, error)
+        return status_of(error)
 
     def _account(self, route: str, call: Call, status: int) -> None:
         """Count the call under the HTTP status that it would have had, so that one rule sees the errors of both."""

@@ -106,7 +106,8 @@ class Answers:
         """Counts and times of all requests since the start."""
         protocol = self._protocol
         slot = protocol.slot(request.name, request.version) if request.name else protocol.models.slot()
-        return self._message("ModelStatisticsResponse", model_statistics(slot.note, protocol.metrics))
+        statistics = model_statistics(slot.note, protocol.metrics, alone=bool(request.version))
+        return self._message("ModelStatisticsResponse", statistics)
 
     async def infer(self, request: Any, inquiry: Inquiry) -> Any:
         """Give the model frames as tensors and get its tensors back."""

@@ -52,7 +52,7 @@ class Backlog:
 
     Args:
         workers: How many will take from it.
-        limit_frames: Most frames that may wait: a bound on memory.
+        limit_frames: Most frames that may wait, but for those of a single request: a bound on memory.
         limit_s: Longest wait that a frame without a deadline may be in for.
     """
 
@@ -84,11 +84,13 @@ class Backlog:
     def check_room(self, count: int, now_s: float) -> None:
         """Say no to so many frames if there is no place for them, or none for a long time.
 
+        Where nothing waits there is place for any request: one with more frames than may wait would never have it.
+
         Raises:
             Busy: It says when the queue of now is going to be gone.
         """
         wait_s = self.wait_s(now_s)
-        if self._frames + count > self._limit_frames:
+        if self._frames and self._frames + count > self._limit_frames:
             retry_after_s = _whole_seconds(wait_s)
             raise Busy(
                 f"expected room for {count} more frames, but {self._frames} wait already and "

@@ -37,11 +37,12 @@ class Model(Protocol):
 
 
 class Done(NamedTuple):
-    """A job's prediction and when it ran, in seconds of `time.perf_counter`."""
+    """A job's prediction, when it ran, in seconds of `time.perf_counter`, and how many jobs ran in one with it."""
 
     prediction: Prediction
     started_s: float
     ended_s: float
+    jobs: int = 1
 
 
 @dataclass(slots=True, eq=False)

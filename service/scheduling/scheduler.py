@@ -43,11 +43,16 @@ _ALONE_FROM: Final = 20
 
 
 class Outcome(NamedTuple):
-    """The prediction for all frames of a request, how long it waited and how long it took."""
+    """The prediction for all frames of a request, how long it waited and how long it took.
+
+    Attributes:
+        runs: Runs of the model for it; one that it shared with others counts in part.
+    """
 
     prediction: Prediction
     queue_s: float
     infer_s: float
+    runs: float
 
 
 class Scheduler:
@@ -158,10 +163,11 @@ class Scheduler:
             if fresh.stream is not None:
                 self._streams.leave(fresh.stream)
         if len(done) == 1:
-            prediction, started, ended = done[0]
-            return Outcome(prediction, started - now_s, ended - started)
+            prediction, started, ended, together = done[0]
+            return Outcome(prediction, started - now_s, ended - started, 1 / together)
         started, ended = min(part.started_s for part in done), max(part.ended_s for part in done)
-        return Outcome(_joined([part.prediction for part in done]), started - now_s, ended - started)
+        runs = sum(1 / part.jobs for part in done)
+        return Outcome(_joined([part.prediction for part in done]), started - now_s, ended - started, runs)
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
@@ -253,7 +259,7 @@ class Scheduler:
             return [(jobs[0], Done(prediction, started, ended))]
         edges = itertools.accumulate((len(job.frames) for job in jobs), initial=0)
         return [
-            (job, Done(_cut(prediction, start, stop, latents=job.latents), started, ended))
+            (job, Done(_cut(prediction, start, stop, latents=job.latents), started, ended, len(jobs)))
             for job, (start, stop) in zip(jobs, itertools.pairwise(edges), strict=True)
         ]
 

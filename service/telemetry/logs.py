@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from service.call import Call
 
-__all__ = ["RequestLog", "configure", "fields"]
+__all__ = ["MOST_LINES", "RequestLog", "configure", "fields"]
 
 _REQUESTS: Final = "service.request"
 _LOOK_EVERY_S: Final = 0.2
+MOST_LINES: Final = 16_384
+"""Lines that wait to be written: several seconds' worth, and some megabytes if nobody reads what is written."""
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -41,7 +43,8 @@ def configure(level: str, form: Literal["auto", "json", "text"]) -> None:
 class RequestLog:
     """One line a request, in the form of all others, at the cost of putting it together: a thread writes what gathered.
 
-    Lines are written only if the logger `service.request` is enabled for their level.
+    Lines are written only if the logger `service.request` is enabled for their level. Those that come while too many
+    wait are dropped, and their number is written in their place.
 
     Args:
         form: Form of the lines.
@@ -53,6 +56,8 @@ class RequestLog:
         self._as_text = form == "text" or (form == "auto" and self._stream.isatty())
         self._logger = logging.getLogger(_REQUESTS)
         self._lines: deque[str] = deque()
+        self._dropped = 0  # in all; each of the two numbers is changed by one thread alone
+        self._dropped_told = 0
         self._some = threading.Event()
         self._closed = False
         self._writer: threading.Thread | None = None
@@ -65,6 +70,9 @@ class RequestLog:
 
     def add(self, level: int, call: Call, method: str, route: str, status: int) -> None:
         """Add a line. None of what it says needs escaping: every text in it is from a set of ours."""
+        if len(self._lines) >= MOST_LINES:
+            self._dropped += 1
+            return
         now_s = time.time()
         name = logging.getLevelName(level)
         times = [*call.stages_s.items(), ("total", time.perf_counter() - call.arrived_s)]
@@ -105,19 +113,37 @@ class RequestLog:
             if not self._closed:
                 time.sleep(_LOOK_EVERY_S)
             self._some.clear()
+            dropped = self._dropped  # before there is room for more: all that was dropped came after what waits
             lines = [self._lines.popleft() for _ in range(len(self._lines))]  # who adds meanwhile adds to the same
+            if dropped > self._dropped_told:
+                lines.append(self._told(dropped - self._dropped_told))
             with contextlib.suppress(OSError, ValueError):  # a full disk, or nobody reads: the next ones may go
                 self._stream.write("".join(lines))
                 self._stream.flush()
+                self._dropped_told = dropped
+
+    def _told(self, dropped: int) -> str:
+        """A line that stands for those that are not there."""
+        stamp = self._stamped(int(time.time()))  # the one that is kept is the other thread's
+        said = "requests without a line, for too many waited to be written"
+        if self._as_text:
+            return f"{stamp} WARNING {said} dropped={dropped}\n"
+        return (
+            f'{{"time": "{stamp}.000+00:00", "level": "warning", "logger": "{_REQUESTS}", "message": "{said}", '
+            f'"dropped": {dropped}}}\n'
+        )
 
     def _time(self, now_s: float) -> str:
         """The time as other lines have it; the whole seconds are put together once a second."""
         second = int(now_s)
         if second != self._second:
-            form, zone = ("%H:%M:%S", None) if self._as_text else ("%Y-%m-%dT%H:%M:%S", UTC)
-            self._stamp = datetime.fromtimestamp(second, UTC).astimezone(zone).strftime(form)
+            self._stamp = self._stamped(second)
             self._second = second
         return self._stamp if self._as_text else f"{self._stamp}.{int((now_s - second) * 1000):03d}+00:00"
+
+    def _stamped(self, second: int) -> str:
+        form, zone = ("%H:%M:%S", None) if self._as_text else ("%Y-%m-%dT%H:%M:%S", UTC)
+        return datetime.fromtimestamp(second, UTC).astimezone(zone).strftime(form)
 
 
 class _Json(logging.Formatter):

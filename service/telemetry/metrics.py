@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Gauge
 
 from service import errors
+from service.telemetry.by_version import VersionCounts
 from service.telemetry.tallies import Counter, Histogram
 
 if TYPE_CHECKING:
@@ -44,10 +46,14 @@ class Metrics:
 
     Args:
         registry: Where they are registered and collected from.
+
+    Attributes:
+        by_version: What each version has answered; not exported.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.by_version: defaultdict[int, VersionCounts] = defaultdict(VersionCounts)
         self._served: tuple[str, ...] | None = None
         self.requests = Counter(
             "robomask_requests",

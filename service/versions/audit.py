@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from service.telemetry.logs import fields
-from service.versions.models import SwapNote
+from service.versions.listing import SwapNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,9 @@ class Audit:
         model: The model whose versions they are; several may share a file.
         wall: The time of now.
         file: A file to which each note is added as a line of JSON; None for no file.
+
+    Raises:
+        OSError: Nothing can be added to that file.
     """
 
     def __init__(
@@ -96,15 +99,9 @@ class Audit:
 
 def _last_declined(path: Path, model: str) -> set[int]:
     """What the last whole line of a model says has been turned away; a process may have died in a later one."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        _log.error("the audit trail of earlier runs cannot be read from %s: %s", path, error)
-        return set()
+    with path.open("ab+") as file:  # as for every note: what cannot be written later is to be known now
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        lines = file.read().splitlines()
     for line in reversed(lines):
         try:
             note = SwapNote.model_validate_json(line)

@@ -8,37 +8,42 @@ frame; whatever fails leaves the lineup as it was.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from service.contract import MANIFEST, BundleInvalid
-from service.errors import Busy, ModelFixed, ModelUnknown, ProviderMissing, RobomaskError, quoted
+from service.contract import BundleInvalid, BundleOutOfReach
+from service.errors import (
+    Busy,
+    ModelFixed,
+    ModelUnknown,
+    ProviderMissing,
+    RobomaskError,
+    VersionUnavailable,
+    quoted,
+)
 from service.machine.background import Aside, interruptible
 from service.versions.closing import gone, let_go
 from service.versions.shadow import Shadow
 from service.versions.trial import Trial
-from service.versions.vetting import vet
+from service.versions.vetter import Vetter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from service.contract import Precision
     from service.engine import Provider
     from service.telemetry.metrics import Metrics
     from service.versions.audit import Audit
     from service.versions.models import Lineup, Models, Slot
+    from service.versions.rules import Rules
     from service.versions.shadow import Disagreement
     from service.versions.trial import Gate, Mode
     from service.versions.watch import Watchers
 
-__all__ = ["Control", "Rules"]
+__all__ = ["Control"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,33 +52,6 @@ _FEW: Final = 2
 """Seconds on the clock for a second of processor time, where nothing serves yet that would come first."""
 _DECIDED: Final = frozenset({"api", "protocol", "gate"})
 """Who goes back to an older version on purpose: polling and signals only ever go forward."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How models are changed.
-
-    Attributes:
-        keep_previous: Whether the model that answered before stays open.
-        provider: Where models are going to run, as far as that is known before one does.
-        vet_s: Seconds of processor time for the process that tries a bundle; 0 for no such process.
-        max_batch: Most frames in one run, for that process.
-        precision: Which of a bundle's models, for that process.
-        gate: With it, a newer version that is found is tried in shadow first, and takes over by this gate.
-        shadow_share: The share of streams for that.
-        poll_s: Seconds between looks for newer versions; 0 for never.
-        low: Whether threads in the background may give way; see `Aside`.
-    """
-
-    keep_previous: bool = True
-    provider: Provider = "cpu"
-    vet_s: float = 60.0
-    max_batch: int | None = None
-    precision: Precision | None = None
-    gate: Gate | None = None
-    shadow_share: float = 1.0
-    poll_s: float = 0.0
-    low: bool = True
 
 
 class Control:
@@ -113,8 +91,9 @@ class Control:
         self._shadow: Shadow | None = None
         self._before: int | None = None  # the version that served before, whether or not it is open
         self._declined = audit.declined
-        self._vetted: set[tuple[str, Provider]] = set()
+        self._held_back: set[int] = set()  # found while somebody's trial goes on
         self._stopped = threading.Event()
+        self._vetter = Vetter(rules, self._provider, self._stopped.is_set)
         self._poller: threading.Thread | None = None
         models.notes = audit.notes
 
@@ -126,12 +105,13 @@ class Control:
 
     def load_first(self) -> Slot:
         """Put the first version into service that can be opened; see `Models.load`."""
-        vet = partial(self._vet, patience=_FEW) if self._rules.vet_s else None  # an older one may do, and soon
+        vet = partial(self._vetter.vet, patience=_FEW) if self._rules.vet_s else None  # an older one may do, and soon
         return self._models.load(vet, self._declined)
 
     def close(self) -> None:
-        """Finish the change that is being made, and end all threads."""
+        """Finish the change that is being made, unless it waits for a store, and end all threads."""
         self._stopped.set()
+        self._models.close()
         self._worker.shutdown(cancel_futures=True)
         self._end_shadow()
         self._aside.close()
@@ -144,6 +124,7 @@ class Control:
         Raises:
             ModelUnknown: There is no such version.
             ModelFixed: It is refused.
+            VersionUnavailable: It cannot be had or tried now.
             Busy: Too many changes wait.
         """
         await self._do(self._activate, version, by)
@@ -153,6 +134,7 @@ class Control:
 
         Raises:
             ModelFixed: None did, or it is refused now.
+            VersionUnavailable: It cannot be had or tried now.
             Busy: Too many changes wait.
         """
         await self._do(self._roll_back, by)
@@ -163,6 +145,7 @@ class Control:
         Raises:
             ModelUnknown: There is no such version.
             ModelFixed: It is refused, or serves.
+            VersionUnavailable: It cannot be had or tried now.
             Busy: Too many changes wait.
         """
         await self._do(self._attempt, mode, version, share, gate, by)
@@ -173,6 +156,7 @@ class Control:
         Raises:
             ModelUnknown: There is no such model or version.
             ModelFixed: It cannot be put into service.
+            VersionUnavailable: Not now.
         """
         self._check_name(name)
         await self._do(self._load, version)
@@ -239,7 +223,7 @@ class Control:
             raise ModelFixed(f"expected a version to hold against the one in service, got that one, {version}, itself")
         candidate = self._open(version, by, mode)
         self._end_shadow()
-        trial = Trial(mode, candidate, serving, share=share, gate=gate)
+        trial = Trial(mode, candidate, serving, share=share, gate=gate, by=by)
         before = self._models.change(trial=trial)
         self._shadow = Shadow(
             trial, self._metrics, busy=self._busy, decide=self._decided, tell=self._tell, low=self._rules.low
@@ -281,18 +265,28 @@ class Control:
     def _rescan(self, by: str) -> None:
         lineup = self._models.lineup
         newest = max(slot.version for slot in (self._serving(lineup), lineup.trial and lineup.trial.candidate) if slot)
+        tried = None if lineup.trial is None or lineup.trial.by != "api" else lineup.trial.candidate.version
         del lineup
         for version in self._models.newer(newest):
             if version in self._declined:
                 continue
+            if by == "poll" and tried is not None:  # whoever began it decides when it is over
+                self._hold_back(version, tried)
+                return
             try:
                 if self._rules.gate is None:
                     self._activate(version, by)
                 else:
                     self._attempt("shadow", version, self._rules.shadow_share, self._rules.gate, by)
-            except ModelFixed:
+            except (ModelFixed, VersionUnavailable):
                 continue  # its reason is in the audit trail; the next older one may do
             return
+
+    def _hold_back(self, version: int, tried: int) -> None:
+        """Let a version that has been found wait, and say so once."""
+        if version not in self._held_back:
+            self._held_back.add(version)
+            _log.info("version %d is there; it waits until the trial of version %d is over", version, tried)
 
     def _decided(self, trial: Trial, verdict: str, reason: str) -> None:
         self._submit(self._settle, weakref.ref(trial), verdict, reason)
@@ -331,7 +325,13 @@ class Control:
     def _open(self, version: int, by: str, action: str) -> Slot:
         try:
             self._models.check_known(version)
-            return self._models.open(version, self._vet if self._rules.vet_s else None, self._aside)
+            return self._models.open(version, self._vetter.vet if self._rules.vet_s else None, self._aside)
+        except BundleOutOfReach as error:
+            self._audit.add(action, version, by, "unavailable", str(error))
+            raise VersionUnavailable(
+                f"expected to have and try version {version} now; the model in service stays, come again: {error}",
+                reason="version",
+            ) from error
         except (BundleInvalid, ProviderMissing) as error:
             self._audit.add(action, version, by, "refused", str(error))
             raise ModelFixed(
@@ -339,25 +339,9 @@ class Control:
                 f"{error}"
             ) from error
 
-    def _vet(self, folder: Path, patience: int | None = None) -> None:
-        """Try a bundle in another process, once for each content that it may have: its manifest has all the hashes."""
-        try:
-            identity = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-        except OSError:
-            return  # opening it says what is wrong
-        rules, serving = self._rules, self._models.lineup.serving
-        provider = rules.provider if serving is None else serving.engine.provider
-        if (identity, provider) not in self._vetted:
-            vet(
-                folder,
-                max_batch=rules.max_batch,
-                precision=rules.precision,
-                provider=provider,
-                limit_s=rules.vet_s,
-                patience=patience,
-                stopped=self._stopped.is_set,
-            )
-            self._vetted.add((identity, provider))
+    def _provider(self) -> Provider:
+        serving = self._models.lineup.serving
+        return self._rules.provider if serving is None else serving.engine.provider
 
     def _serving(self, lineup: Lineup) -> Slot:
         return lineup.serving or self._models.slot()  # which says that it is still being loaded

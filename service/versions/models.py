@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
-
-from service.contract import BundleInvalid, Metric, Precision
-from service.engine import Provider
+from service.contract import BundleInvalid
 from service.errors import ModelFixed, ModelUnknown, NotReady, StartFailed, quoted
 from service.machine.background import at_once
+from service.versions.listing import ModelList, State, SwapNote, VersionState
+from service.versions.refusals import Refusals
 from service.versions.repository import Folder
 from service.versions.slot import Opener, Slot
-from service.versions.trial import Trial, TrialNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
     from service.machine.background import Pace
     from service.versions.repository import Repository
+    from service.versions.trial import Trial
 
 __all__ = ["Lineup", "ModelList", "Models", "Opener", "Slot", "SwapNote", "VersionState"]
 
 _log = logging.getLogger(__name__)
-
-State = Literal["serving", "previous", "shadow", "canary", "available", "refused"]
 
 
 @dataclass(frozen=True)
@@ -53,53 +52,6 @@ class Lineup:
         )
 
 
-class VersionState(BaseModel):
-    """A version in the repository and what it is doing."""
-
-    version: int
-    state: State
-    reason: str | None = None
-    sha256: str | None = None
-    precision: Precision | None = None
-    provider: Provider | None = None
-    engine_reason: str | None = None
-    threshold: float | None = None
-    load_seconds: float | None = None
-    metrics: tuple[Metric, ...] | None = None
-
-
-class SwapNote(BaseModel):
-    """Something that was done to the models, or was refused: a line of the audit trail.
-
-    Attributes:
-        declined: Versions that had been turned away when it was done: none of them comes back by itself.
-    """
-
-    at: str
-    model: str | None = None
-    action: str
-    version: int | None
-    by: str
-    result: str
-    reason: str | None = None
-    declined: list[int] | None = None
-
-
-class ModelList(BaseModel):
-    """Answer of `/models`."""
-
-    name: str
-    ready: bool
-    versions: list[VersionState]
-    trial: TrialNote | None = None
-    events: list[SwapNote] = []
-
-
-class _Refusal(NamedTuple):
-    reason: str
-    fingerprint: Hashable
-
-
 class Models:
     """The versions of one model and those that are open.
 
@@ -110,18 +62,28 @@ class Models:
         name: The model; None for the only one there.
         version: The version to start with; None for the newest that can be opened.
         opener: How a version is opened.
+        clock: Seconds of a clock that only goes forward.
 
     Raises:
         StartFailed: There is no such model or version, or no way to tell which model is meant.
     """
 
-    def __init__(self, repository: Repository | Path, name: str | None, version: int | None, opener: Opener) -> None:
+    def __init__(
+        self,
+        repository: Repository | Path,
+        name: str | None,
+        version: int | None,
+        opener: Opener,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._repository = Folder(repository) if isinstance(repository, Path) else repository
         self._opener = opener
         self.name = name or _only_model(self._repository)
         self._candidates = _candidates(self._repository, self.name, version)
-        self._refused: dict[int, _Refusal] = {}
+        self._clock = clock
+        self._refusals = Refusals(clock)
         self._lineup = Lineup()
+        self._faulty: weakref.ref[Slot] | None = None
         self._draining_since_s: float | None = None
         self.notes: Callable[[], list[SwapNote]] = list
 
@@ -162,7 +124,7 @@ class Models:
             return slot
         raise StartFailed(
             f"expected a valid bundle of {self.name} in {self._repository.where}, but every one was refused: "
-            + "; ".join(f"version {version}: {refusal.reason}" for version, refusal in self._refused.items())
+            + "; ".join(f"version {version}: {refusal.reason}" for version, refusal in self._refusals.all.items())
         )
 
     def open(
@@ -180,11 +142,14 @@ class Models:
 
         Raises:
             BundleInvalid: It is refused.
+            BundleOutOfReach: For now.
             ProviderMissing: The device is not there.
+            NotReady: The service stops.
         """
         already = self._lineup.find(version)
         if already is not None:
             return already
+        started_s = self._clock()
         fingerprint = self._repository.fingerprint(self.name, version)
         try:
             folder = self._repository.fetch(self.name, version)
@@ -192,11 +157,19 @@ class Models:
                 vet(folder)
             slot = self._opener.open(folder, pace)
         except BundleInvalid as error:
-            _log.error("version %d of %s is refused: %s", version, self.name, error)
-            self._refused[version] = _Refusal(str(error), fingerprint)
+            refusal = self._refusals.add(version, error, fingerprint, self._clock() - started_s)
+            if refusal.passes:
+                wording = "version %d of %s cannot be had now, it is left alone for %.3g s: %s"
+                _log.warning(wording, version, self.name, refusal.pause_s, error)
+            else:
+                _log.error("version %d of %s is refused: %s", version, self.name, error)
             raise
-        self._refused.pop(version, None)
+        self._refusals.forget(version)
         return slot
+
+    def close(self) -> None:
+        """Wait no longer for a repository that hangs."""
+        self._repository.close()
 
     def check_known(self, version: int) -> None:
         """Say no to a version that is neither open nor in the repository.
@@ -228,17 +201,21 @@ class Models:
     def newer(self, than: int) -> list[int]:
         """Versions that are newer than this one and may be worth opening, the newest first.
 
-        What has been refused comes again only when its files have changed since.
+        What has been refused comes again only when its files have changed since, or after a while if that may help.
         """
         return [
             version
             for version in reversed(self._repository.versions(self.name))
             if version > than
-            and (
-                version not in self._refused
-                or self._repository.fingerprint(self.name, version) != self._refused[version].fingerprint
-            )
+            and self._refusals.allow(version, partial(self._repository.fingerprint, self.name, version))
         ]
+
+    def mark_faulty(self, slot: Slot | None) -> None:
+        """Say which model fails its golden frame, if one does; what serves in its place is not held up by that."""
+        self._faulty = None if slot is None else weakref.ref(slot)
+
+    def _is_faulty(self, slot: Slot) -> bool:
+        return self._faulty is not None and self._faulty() is slot
 
     def drain(self) -> None:
         """Say to whoever asks that this service is on its way out; requests are still answered."""
@@ -254,13 +231,20 @@ class Models:
         """The slot that serves, if requests should be sent here.
 
         Raises:
-            NotReady: The model is still loading, or the service is stopping.
+            NotReady: The model is still loading, or fails its golden frame, or the service is stopping.
         """
         if self._draining_since_s is not None:
             raise NotReady(
                 "expected to go on, but this service is stopping; ask another or come again", reason="stopping"
             )
-        return self.slot()
+        slot = self.slot()
+        if self._is_faulty(slot):
+            raise NotReady(
+                f"expected version {slot.version} of {self.name} to answer its golden frame, but it fails by now, of "
+                "which the log says more; ask another service, or come again",
+                reason="faulty",
+            )
+        return slot
 
     def slot(self, name: str | None = None, version: int | None = None, stream: Hashable = None) -> Slot:
         """The model that is to answer.
@@ -297,7 +281,7 @@ class Models:
         """All versions in the repository and in service, newest first. May take a while; call it from a thread."""
         lineup = self._lineup
         trial = lineup.trial
-        known = {*self._repository.versions(self.name), *self._refused}
+        known = {*self._repository.versions(self.name), *self._refusals.all}
         states: dict[int, tuple[Slot, State]] = {}
         if lineup.previous is not None:
             states[lineup.previous.version] = (lineup.previous, "previous")
@@ -307,7 +291,7 @@ class Models:
             states[lineup.serving.version] = (lineup.serving, "serving")
         return ModelList(
             name=self.name,
-            ready=lineup.serving is not None,
+            ready=lineup.serving is not None and not self._is_faulty(lineup.serving),
             versions=[self._state(v, states.get(v)) for v in sorted({*known, *states}, reverse=True)],
             trial=None if trial is None else trial.note(),
             events=self.notes(),
@@ -327,9 +311,11 @@ class Models:
                 load_seconds=round(slot.load_s, 3),
                 metrics=slot.manifest.metrics,
             )
-        if version in self._refused:
-            return VersionState(version=version, state="refused", reason=self._refused[version].reason)
-        return VersionState(version=version, state="available")
+        refusal = self._refusals.all.get(version)
+        if refusal is None:
+            return VersionState(version=version, state="available")
+        state = "available" if refusal.passes else "refused"
+        return VersionState(version=version, state=state, reason=refusal.reason)
 
 
 def _not_in_service(slot: Slot, name: str | None, version: int | None) -> ModelUnknown:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
 import shutil
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from service.contract import MANIFEST, BundleInvalid, file_limit, model_names, open_bundle, read_manifest, versions
-from service.errors import StartFailed
+from service.contract import (
+    MANIFEST,
+    BundleInvalid,
+    BundleOutOfReach,
+    file_limit,
+    model_names,
+    open_bundle,
+    read_manifest,
+    versions,
+)
+from service.errors import NotReady, StartFailed
+from service.machine.background import LeftBehind, leavable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -27,6 +40,7 @@ _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.IGN
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,9}")
 _PIECE_BYTES: Final = 1024 * 1024
 _CACHED_VERSIONS: Final = 8
+_ABANDONED_S: Final = 24 * 3600
 
 
 class Repository(Protocol):
@@ -50,11 +64,16 @@ class Repository(Protocol):
         """The folder of a version on this machine; to be verified when it is opened.
 
         Raises:
-            BundleInvalid: It cannot be had whole.
+            BundleInvalid: It is not there whole, or not what its manifest promises.
+            BundleOutOfReach: It cannot be had now.
+            NotReady: This has been closed.
         """
 
     def fingerprint(self, name: str, version: int) -> Hashable:
-        """Something that is another when the version's files have changed."""
+        """Something that is another when the version's files have changed; None if they cannot be looked at."""
+
+    def close(self) -> None:
+        """Wait no longer for anything that hangs; any thread may ask."""
 
 
 def is_url(place: str) -> bool:
@@ -116,11 +135,15 @@ class Folder:
             return None
         return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in facts))
 
+    def close(self) -> None:
+        """See `Repository`; nothing hangs here but the file system, which nobody can leave."""
+
 
 class Mirror:
     """A repository behind a URL. A version is copied when it is wanted, and is in its place only when it is whole.
 
-    As long as the URL cannot be reached, what has been copied before is what there is.
+    As long as the URL cannot be reached, what has been copied before is what there is. A store that hangs is waited for
+    until this is closed.
 
     Args:
         url: Where it is.
@@ -133,6 +156,7 @@ class Mirror:
     def __init__(self, url: str, cache: Path) -> None:
         self._url = url
         self._root = cache / hashlib.sha256(url.encode()).hexdigest()[:16]
+        self._closed = threading.Event()
         try:
             from fsspec.core import url_to_fs  # noqa: PLC0415 - only who has a URL needs it
 
@@ -167,61 +191,60 @@ class Mirror:
 
     def fetch(self, name: str, version: int) -> Path:
         """See `Repository`; what is here already and still the same there is not copied again."""
-        place = self._root / name / str(version)
-        source = f"{self._base}/{name}/{version}"
-        try:
-            wanted = self._read(f"{source}/{MANIFEST}", file_limit(MANIFEST))
-        except BundleInvalid:
-            raise
-        except Exception as error:  # whatever the store's own library raises
-            if _content(place / MANIFEST) is not None:
-                _log.warning("%s cannot be reached, using the copy of version %d: %s", self._url, version, error)
-                return place
-            raise BundleInvalid(
-                f"{self._url}/{name}/{version}: expected a bundle with {MANIFEST}, got {_sentence(error)}"
-            ) from error
-        if _content(place / MANIFEST) != wanted or not _is_whole(place):
-            self._copy(source, place, wanted, f"{self._url}/{name}/{version}")
-            self._forget_oldest(name, version)
-        return place
+        return self._ask(lambda: self._fetch(name, version))
 
     def fingerprint(self, name: str, version: int) -> Hashable:
         """See `Repository`."""
         folder = f"{self._base}/{name}/{version}"
         try:  # the other files too: stores have no folder that is renamed when whole, so any may be the last to come
-            content: bytes = self._remote.cat_file(f"{folder}/{MANIFEST}")
-            entries = self._remote.ls(folder, detail=True, refresh=True)
+            content: bytes = self._ask(lambda: self._remote.cat_file(f"{folder}/{MANIFEST}"))
+            entries = self._ask(lambda: self._remote.ls(folder, detail=True, refresh=True))
         except Exception:  # noqa: BLE001 - whatever the store's own library raises, it is not there
             return None
         facts = tuple(sorted((entry["name"], entry.get("size")) for entry in entries))
         return hashlib.sha256(content).hexdigest(), facts
 
-    def _copy(self, source: str, place: Path, manifest: bytes, called: str) -> None:
+    def close(self) -> None:
+        """See `Repository`. A copy that is being made is left where it is; it is in nobody's way."""
+        self._closed.set()
+
+    def _fetch(self, name: str, version: int) -> Path:
+        place = self._root / name / str(version)
+        source = f"{self._base}/{name}/{version}"
+        try:
+            wanted = self._read(f"{source}/{MANIFEST}", file_limit(MANIFEST))
+        except (_Absent, BundleOutOfReach) as error:
+            if _content(place / MANIFEST) is None:
+                raise
+            _log.warning("%s cannot be reached, using the copy of version %d: %s", self._url, version, error)
+            return place
+        if _content(place / MANIFEST) != wanted or not _is_whole(place):
+            self._copy(source, place, wanted)
+            self._forget_oldest(name, version)
+        return place
+
+    def _copy(self, source: str, place: Path, manifest: bytes) -> None:
+        called = self._called(source)
         files = read_manifest(manifest, f"{called}/{MANIFEST}").files
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(place.parent, time.time())
             temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
-        except OSError as error:
-            raise BundleInvalid(f"{called}: expected to copy it into {place.parent}, which fails: {error}") from error
-        try:
-            whole = temporary / place.parent.name / place.name
-            whole.mkdir(parents=True)
-            (whole / MANIFEST).write_bytes(manifest)
-            for file in files:  # their names are plain ones: the manifest's schema sees to that
-                try:
-                    self._save(f"{source}/{file}", whole / file, file_limit(file))
-                except BundleInvalid:
-                    raise
-                except Exception as error:
-                    raise BundleInvalid(f"{called}/{file}: expected a file, got {_sentence(error)}") from error
             try:
-                open_bundle(whole)
-            except BundleInvalid as error:
-                raise BundleInvalid(str(error).replace(str(whole), called)) from error
-            shutil.rmtree(place, ignore_errors=True)
-            whole.rename(place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                whole = temporary / place.parent.name / place.name
+                whole.mkdir(parents=True)
+                (whole / MANIFEST).write_bytes(manifest)
+                for file in files:  # their names are plain ones: the manifest's schema sees to that
+                    self._save(f"{source}/{file}", whole / file, file_limit(file))
+                _check(whole, called)
+                shutil.rmtree(place, ignore_errors=True)
+                whole.rename(place)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:  # of this machine: what the store raises has become another
+            raise BundleOutOfReach(
+                f"{called}: expected to copy it into {place.parent}, which fails for now: {error}"
+            ) from error
 
     def _forget_oldest(self, name: str, version: int) -> None:
         """Keep the cache from growing for ever; what a session was opened from is in memory and needs no file."""
@@ -238,16 +261,33 @@ class Mirror:
         return b"".join(self._pieces(source, limit))
 
     def _pieces(self, source: str, limit: int) -> Iterator[bytes]:
-        """What a file holds, and not one piece more than it may."""
-        size = self._remote.size(source)
+        """What a file holds, and not one piece more than it may.
+
+        Raises:
+            BundleInvalid: It is not there, or too large.
+            BundleOutOfReach: The store fails, or breaks off.
+        """
+        called = self._called(source)
         left = limit + 1
-        if size is None or size <= limit:
-            with self._remote.open(source, "rb") as remote:
-                while left > 0 and (piece := remote.read(min(left, _PIECE_BYTES))):
-                    left -= len(piece)
-                    yield piece
+        try:
+            size = self._remote.size(source)
+            if size is None or size <= limit:
+                with self._remote.open(source, "rb") as remote:
+                    while left > 0 and not self._closed.is_set() and (piece := remote.read(min(left, _PIECE_BYTES))):
+                        left -= len(piece)
+                        yield piece
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise _Absent(f"{called}: expected a file, got {_sentence(error)}") from error
+        except Exception as error:  # whatever else the store's own library raises
+            raise BundleOutOfReach(f"{called}: expected to read it, which fails for now: {_sentence(error)}") from error
         if left <= 0 or (size or 0) > limit:
-            raise BundleInvalid(f"{source}: expected at most {limit} bytes, found {size or 'more'}")
+            raise BundleInvalid(f"{called}: expected at most {limit} bytes, found {size or 'more'}")
+        if limit + 1 - left < (size or 0):
+            raise BundleOutOfReach(f"{called}: expected {size} bytes, got {limit + 1 - left} before it broke off")
+
+    def _called(self, path: str) -> str:
+        """What people call a path in the store."""
+        return self._url.rstrip("/") + path.removeprefix(self._base)
 
     def _versions(self, name: str) -> Iterator[int]:
         for folder in self._folders(f"{self._base}/{name}"):
@@ -262,10 +302,43 @@ class Mirror:
 
     def _there(self, ask: Callable[[], _T], otherwise: Callable[[], _T]) -> _T:
         try:
-            return ask()
+            return self._ask(ask)
         except Exception as error:  # noqa: BLE001 - whatever the store's own library raises
             _log.warning("%s cannot be reached, what was copied from it has to do: %s", self._url, _sentence(error))
             return otherwise()
+
+    def _ask(self, ask: Callable[[], _T]) -> _T:
+        """Have the store asked; it may hang.
+
+        Raises:
+            NotReady: This has been closed meanwhile.
+        """
+        try:
+            return leavable(ask, self._closed.is_set)
+        except LeftBehind as error:
+            raise NotReady(
+                f"{self._url}: expected an answer of the store, but the service stops; ask again", reason="stopping"
+            ) from error
+
+
+class _Absent(BundleInvalid):
+    """A file that is not in the store, which says so."""
+
+
+def _check(copy: Path, called: str) -> None:
+    """Verify a copy; what is wrong with it is said of where it comes from."""
+    try:
+        open_bundle(copy)
+    except BundleInvalid as error:
+        raise type(error)(str(error).replace(str(copy), called)) from error
+
+
+def _sweep(parent: Path, now_s: float) -> None:
+    """Remove what processes that ended while they copied have left long ago."""
+    for left in parent.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # another process was quicker
+            if now_s - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_whole(place: Path) -> bool:

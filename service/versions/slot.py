@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from service.contract import Bundle, BundleInvalid, Manifest, Precision, open_bundle
+from service.contract import Bundle, BundleInvalid, Golden, Manifest, Precision, open_bundle
 from service.engine import Engine, Wanted, bucket_sizes, open_engine, self_test, warm_up
 from service.engine.gpu_options import ANY_GPU, GpuOptions
 from service.machine.background import at_once
@@ -35,13 +35,19 @@ class Slot:
         bundle: The bundle; its folder may be gone by now.
         engine: Runs it.
         load_s: Seconds that opening it took.
-        example: The first golden frame, uint8 [64,64,3].
+        golden: The first golden frame and what is expected for it.
     """
 
     bundle: Bundle
     engine: Engine
     load_s: float
-    example: NDArray[np.uint8]
+    golden: Golden
+
+    @property
+    def example(self) -> NDArray[np.uint8]:
+        """The first golden frame, uint8 [64,64,3]."""
+        frame: NDArray[np.uint8] = self.golden.frames[0]
+        return frame
 
     @property
     def manifest(self) -> Manifest:
@@ -87,13 +93,13 @@ class Opener:
             self.provider, self.precision, self.intra_op_threads, self.alone_threads, self.max_batch, self.gpu
         )
         engine = open_engine(bundle, wanted, pace)
+        golden = bundle.golden()
         try:
-            golden = bundle.golden()
             difference = self_test(engine, golden, pace)
         except BundleInvalid as error:
             raise BundleInvalid(f"{folder}: {error}") from error
         warm_up(engine, bucket_sizes(engine.max_batch), pace)
-        slot = Slot(bundle, engine, time.perf_counter() - started, golden.frames[0].copy())
+        slot = Slot(bundle, engine, time.perf_counter() - started, golden.first())
         _log.info(
             "model %s version %d is ready in %.2f s: %s on %s (%s), golden frames within %.2g",
             *(bundle.manifest.name, bundle.manifest.version, slot.load_s),

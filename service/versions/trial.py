@@ -210,14 +210,16 @@ class Trial:
         serving: The model in service.
         share: Share of streams, above 0 and at most 1.
         gate: When the candidate takes over or is dropped by itself; None for never.
+        by: Who began it, as the audit trail has it.
     """
 
-    def __init__(self, mode: Mode, candidate: Slot, serving: Slot, *, share: float, gate: Gate | None) -> None:
+    def __init__(self, mode: Mode, candidate: Slot, serving: Slot, *, share: float, gate: Gate | None, by: str) -> None:
         self.mode: Mode = mode
         self.candidate = candidate
         self.serving = serving
         self.share = share
         self.gate = gate
+        self.by = by
         self.tally = Tally()
 
     def takes(self, key: Hashable) -> bool:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
-from service.contract import BundleInvalid, open_bundle
+from service.contract import BundleInvalid, BundleOutOfReach, open_bundle
 from service.errors import NotReady
 from service.machine.processor import dot_products
 
@@ -37,6 +37,9 @@ _PATIENCE: Final = 10
 """Seconds on the clock for a second of processor time: others come first, and there may be many of them."""
 _LOOK_S: Final = 0.2
 _REFUSED: Final = 3
+_OUT_OF_REACH: Final = 4
+_FROM_OUTSIDE: Final = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"})
+"""Signals that end a process without a fault of its own: the kernel is short of memory, or somebody stops what runs."""
 _SAYS: Final = "refused: "
 
 
@@ -63,16 +66,15 @@ def vet(
 
     Raises:
         NotReady: The service stops.
-        BundleInvalid: It is refused there, or does not come to an end, or ends the process.
+        BundleInvalid: It is refused there, or takes too much of the processor, or ends the process.
+        BundleOutOfReach: The process found no time or could not be begun, or was ended from outside.
     """
     command = [sys.executable, "-m", "service.versions.vetting", str(folder.absolute()), str(max_batch or 1)]
     command += [precision or "", provider, str(math.ceil(limit_s))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     most_s = (patience or _PATIENCE) * limit_s
     ends_s = time.monotonic() + most_s
-    with subprocess.Popen(  # noqa: S603 - this very program
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
-    ) as result:
+    with _begin(command, environment, folder) as result:
         stderr = None
         while stderr is None:
             try:
@@ -85,22 +87,43 @@ def vet(
                     ) from error
                 if time.monotonic() > ends_s:
                     result.kill()
-                    raise BundleInvalid(
+                    # It had less of the processor than it may take: others were in its way.
+                    raise BundleOutOfReach(
                         f"{folder}: expected a model that is opened and tested within {most_s:g} s, it was not"
                     ) from error
-    if result.returncode == 0:
-        return
-    said = stderr.strip().splitlines() or ["nothing"]
+    if result.returncode != 0:
+        raise _refusal(folder, result.returncode, stderr.strip().splitlines() or ["nothing"], limit_s)
+
+
+def _begin(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(  # noqa: S603 - this very program
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environment
+        )
+    except OSError as error:
+        raise BundleOutOfReach(
+            f"{folder}: expected to begin a process that tests the model, which fails for now: {error}"
+        ) from error
+
+
+def _refusal(folder: Path, status: int, said: list[str], limit_s: float) -> BundleInvalid:
+    """Why a process did not believe in a model, by how it ended and what it said."""
     refusals = [line.removeprefix(_SAYS) for line in said if line.startswith(_SAYS)]
-    if result.returncode == _REFUSED and refusals:
-        raise BundleInvalid(refusals[-1])
-    if result.returncode == -getattr(signal, "SIGXCPU", 0):
-        raise BundleInvalid(
+    if refusals and status in {_REFUSED, _OUT_OF_REACH}:
+        return BundleInvalid(refusals[-1]) if status == _REFUSED else BundleOutOfReach(refusals[-1])
+    ended_by = next((one.name for one in signal.Signals if one == -status), "")
+    if ended_by == "SIGXCPU":
+        return BundleInvalid(
             f"{folder}: expected a model that is opened and tested within {limit_s:g} s of processor time, it was not"
         )
-    raise BundleInvalid(
+    if ended_by in _FROM_OUTSIDE:
+        return BundleOutOfReach(
+            f"{folder}: expected to test the model to the end, but the process that does was ended by {ended_by}, as "
+            "where memory is short"
+        )
+    return BundleInvalid(
         f"{folder}: expected a model that can be opened and run, but a process that tried ended with "
-        f"status {result.returncode}: {said[-1]}"
+        f"status {status}: {said[-1]}"
     )
 
 
@@ -135,7 +158,7 @@ def _main(folder: Path, max_batch: int, precision: str, provider: str, limit_s: 
         Opener(provider="cpu", precision=chosen, intra_op_threads=1, max_batch=max_batch).open(folder)
     except BundleInvalid as error:
         print(_SAYS + " ".join(str(error).split()), file=sys.stderr)  # beside what the runtime may say there
-        return _REFUSED
+        return _OUT_OF_REACH if isinstance(error, BundleOutOfReach) else _REFUSED
     return 0
 
 

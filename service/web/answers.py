@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.frames.geometry import restore, restore_mask, visible_cells
-from service.frames.masks import Verdict, area_ratio, decide, describe, judge, least
+from service.frames.masks import Verdict, area_ratio, confidence_despite, decide, describe, judge, least
 from service.frames.png import write_grey
 from service.versions.note import ModelNote
 
@@ -101,7 +101,7 @@ class Answer(NamedTuple):
     Attributes:
         content: The body.
         area_ratios: For every frame, which share of its mask is robot.
-        confidences: For every frame, how sure the model is.
+        confidences: For every frame, how sure the model is of its mask.
     """
 
     content: bytes
@@ -210,10 +210,13 @@ class Result:
 
     def judge(self, index: int) -> Verdict:
         """What the model says of a frame, in its own 64x64 pixels; what only pads the frame does not count."""
-        cells, frame = self.prediction.probability[index], self.frames[index]
-        if self.query.fit == "stretch":
-            return judge(cells, self.threshold)
-        return judge(cells[visible_cells(frame.width, frame.height, self.query.fit)], self.threshold)
+        return judge(self._seen(index), self.threshold)
+
+    def confidence(self, index: int, verdict: Verdict, *, present: bool) -> float:
+        """How sure the model is of the mask of a frame, which has robot or not; `judge` has been asked."""
+        if present == (verdict.area > 0):
+            return verdict.confidence
+        return confidence_despite(self._seen(index), self.probability(index), self.threshold, present=present)
 
     def mask_and_share(self, index: int, verdict: Verdict) -> tuple[NDArray[np.uint8], float]:
         """Mask of a frame at the size that was asked for, and which share of it is robot; `judge` has been asked."""
@@ -222,6 +225,14 @@ class Result:
             return robot.view(np.uint8), verdict.area / robot.size
         mask = self.mask(index)
         return mask, area_ratio(mask)
+
+    def _seen(self, index: int) -> NDArray[np.float32]:
+        """Those of the model's pixels that show some of a frame."""
+        cells: NDArray[np.float32] = self.prediction.probability[index]
+        if self.query.fit == "stretch":
+            return cells
+        frame = self.frames[index]
+        return cells[visible_cells(frame.width, frame.height, self.query.fit)]
 
 
 def write(form: Form, result: Result) -> Answer:
@@ -233,16 +244,24 @@ def write(form: Form, result: Result) -> Answer:
         return _write_npz(result, verdicts)
     masks, shares = zip(*map(result.mask_and_share, range(len(verdicts)), verdicts), strict=True)
     content = write_grey(masks[0]) if form == "image/png" else _npy(masks)
-    return Answer(content, list(shares), [verdict.confidence for verdict in verdicts])
+    return Answer(content, list(shares), _confidences(result, verdicts, shares))
+
+
+def _confidences(result: Result, verdicts: Sequence[Verdict], shares: Sequence[float]) -> list[float]:
+    return [
+        result.confidence(index, verdict, present=share > 0)
+        for index, (verdict, share) in enumerate(zip(verdicts, shares, strict=True))
+    ]
 
 
 def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     started = time.perf_counter()
-    notes, ratios = [], []
+    notes, ratios, confidences = [], [], []
     for index, frame in enumerate(result.frames):
         mask, area, bbox = describe(result.mask(index, columns_first=True))
         height, width = mask["size"]
         ratios.append(area / (height * width))
+        confidences.append(result.confidence(index, verdicts[index], present=area > 0))
         note: dict[str, object] = {} if frame.name is None else {"name": frame.name}
         notes.append(
             note
@@ -252,7 +271,7 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
                 "mask": mask,
                 "area": area,
                 "bbox": bbox,
-                "confidence": round(verdicts[index].confidence, 6),
+                "confidence": round(confidences[index], 6),
                 "present": area > 0,
             }
         )
@@ -267,7 +286,7 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
         document["age_ms"] = round(max(0.0, now - result.captured_s) * 1000, 3)
     stages_s = {**result.stages_s, "encode": now - started}
     document["timing_ms"] = {stage: round(seconds * 1000, 3) for stage, seconds in stages_s.items()}
-    return Answer(_JSON.encode(document).encode(), ratios, [verdict.confidence for verdict in verdicts])
+    return Answer(_JSON.encode(document).encode(), ratios, confidences)
 
 
 def _npy(masks: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -292,7 +311,8 @@ def _write_npz(result: Result, verdicts: Sequence[Verdict]) -> Answer:
         np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
     file = io.BytesIO()
     np.savez(file, **arrays)
-    return Answer(file.getvalue(), [area_ratio(mask) for mask in masks], [verdict.confidence for verdict in verdicts])
+    shares = [area_ratio(mask) for mask in masks]
+    return Answer(file.getvalue(), shares, _confidences(result, verdicts, shares))
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import Response
 
 from service.errors import ParameterInvalid, quoted
-from service.versions.models import ModelList
+from service.versions.listing import ModelList
 from service.versions.trial import Gate
 from service.web.body import read_short
 from service.web.openapi import ERRORS
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from service.versions.trial import Mode
     from service.web.admin import AdminGate
 
-__all__ = ["Attempt", "change_router"]
+__all__ = ["Attempt", "CanaryAttempt", "change_router"]
 
 
 class Attempt(BaseModel):
-    """Body of `/models/shadow` and `/models/canary`.
+    """Body of `/models/shadow`.
 
     Attributes:
         version: The version to try.
@@ -41,6 +41,12 @@ class Attempt(BaseModel):
     version: Annotated[int, Field(ge=1, le=9_999_999_999)]
     share: Annotated[float, Field(ge=0, le=1)] = 1.0
     promote_if: Gate | None = None
+
+
+class CanaryAttempt(Attempt):
+    """Body of `/models/canary`: who does not say for how many streams does not mean all of them."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 def change_router(control: Control, models: Models, gate: AdminGate, body_timeout_s: float) -> APIRouter:
@@ -58,9 +64,9 @@ def change_router(control: Control, models: Models, gate: AdminGate, body_timeou
         now = await asyncio.to_thread(models.listing)
         return Response(now.model_dump_json(exclude_none=True), media_type="application/json")
 
-    async def attempt(request: Request, mode: Mode) -> Response:
+    async def attempt(request: Request, mode: Mode, body: type[Attempt]) -> Response:
         gate.check(request.headers)
-        wanted = await _read_attempt(request, body_timeout_s)
+        wanted = await _read_attempt(request, body, body_timeout_s)
         await control.attempt(mode, wanted.version, wanted.share, wanted.promote_if)
         return await listing()
 
@@ -81,12 +87,12 @@ def change_router(control: Control, models: Models, gate: AdminGate, body_timeou
     @_post(router, "/models/shadow", body=Attempt)
     async def shadow(request: Request) -> Response:
         """Let a version run a share of streams again, off the way to the answer, and compare."""
-        return await attempt(request, "shadow")
+        return await attempt(request, "shadow", Attempt)
 
-    @_post(router, "/models/canary", body=Attempt)
+    @_post(router, "/models/canary", body=CanaryAttempt)
     async def canary(request: Request) -> Response:
         """Let a version answer a share of streams, and compare."""
-        return await attempt(request, "canary")
+        return await attempt(request, "canary", CanaryAttempt)
 
     return router
 
@@ -108,10 +114,10 @@ def _read_version(text: str) -> int:
     return int(text)
 
 
-async def _read_attempt(request: Request, body_timeout_s: float) -> Attempt:
+async def _read_attempt(request: Request, body: type[Attempt], body_timeout_s: float) -> Attempt:
     content = await read_short(request, body_timeout_s)
     try:
-        return Attempt.model_validate_json(content)
+        return body.model_validate_json(content)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults)

@@ -29,13 +29,24 @@ if TYPE_CHECKING:
     from service.telemetry.metrics import Metrics
     from service.telemetry.tracing import Tracing
 
-__all__ = ["CLIENT_GONE", "Envelope", "call_in", "call_of", "choose_request_id", "new_request_id"]
+__all__ = ["CLIENT_GONE", "PROBES", "Envelope", "call_in", "call_of", "choose_request_id", "new_request_id", "route_of"]
 
 _log = logging.getLogger("service.request")
 
 _KEY: Final = "robomask.call"
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
-_PROBES: Final = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES: Final = frozenset(
+    {
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/{model}/ready",
+        "/v2/models/{model}/versions/{version}/ready",
+    }
+)
+"""Routes that are asked every few seconds whatever happens: a no from them is no failure, and no news."""
 CLIENT_GONE: Final = 499
 """The status in metrics and log of a request whose client has hung up; nginx's."""
 
@@ -49,6 +60,11 @@ def call_in(scope: Scope) -> Call:
     """What is known of the request of this scope."""
     call: Call = scope[_KEY]
     return call
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that the request of this scope has met."""
+    return getattr(scope.get("route"), "path", "other")
 
 
 class _RequestIds:
@@ -138,8 +154,7 @@ class Envelope:
                 raise
             await response(scope, receive, send_with_id)
         finally:
-            found = getattr(scope.get("route"), "path", "other")
-            self.close(call, found if self._route is None else self._route, scope["method"], status)
+            self.close(call, route_of(scope) if self._route is None else self._route, scope["method"], status)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What is no single request: a websocket, or the life of the application."""
@@ -186,10 +201,10 @@ class Envelope:
         self._release(call)
         method = method if method in METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
-        level = logging.DEBUG if route in _PROBES else logging.INFO
+        level = logging.DEBUG if route in PROBES else logging.INFO
         if self._log.enabled(level):
             self._log.add(level, call, method, route, status)
-        if self._tracing is not None and route not in _PROBES:
+        if self._tracing is not None and route not in PROBES:
             self._tracing.record(
                 call,
                 f"{method} {route}",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BodyMalformed, quoted
@@ -43,7 +42,7 @@ def read_multipart(body: bytes, content_type: str, check_count: Callable[[int], 
     Raises:
         BodyMalformed: Not such a body, cut off, without a part, or with a part of another name.
     """
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    boundary = _options(content_type).get(b"boundary")
     if not boundary or len(boundary) > 70:  # RFC 2046, 5.1.1
         raise BodyMalformed(
             "expected a boundary of 1 to 70 characters in the content type of multipart/form-data, got "
@@ -65,13 +64,29 @@ def read_multipart(body: bytes, content_type: str, check_count: Callable[[int], 
     try:
         parser.write(body)
         parser.finalize()
-    except FormParserError as error:
-        raise BodyMalformed(f"expected multipart/form-data, got a body that breaks its rules: {error}") from error
+    except (TypeError, ValueError) as error:  # the parser's own errors are of the latter kind
+        raise _malformed(error) from error
     if not parts.finished:
         raise BodyMalformed("expected multipart/form-data up to its closing boundary, got a body that is cut off")
     if not parts.contents:
         raise BodyMalformed("expected at least one part named 'frame', got none")
     return parts.contents
+
+
+def _options(header: str | bytes) -> dict[bytes, bytes]:
+    """What a header says behind its first value.
+
+    Raises:
+        BodyMalformed: It cannot be read.
+    """
+    try:
+        return parse_options_header(header)[1]
+    except (TypeError, ValueError) as error:  # extended parameters that contradict themselves, numbers without end
+        raise _malformed(error) from error
+
+
+def _malformed(error: Exception) -> BodyMalformed:
+    return BodyMalformed(f"expected multipart/form-data, got a body that breaks its rules: {error}")
 
 
 class _Parts:
@@ -104,7 +119,7 @@ class _Parts:
         self._pieces.append(data[start:end])
 
     def end(self) -> None:
-        options = parse_options_header(self._disposition)[1]
+        options = _options(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name != "frame":
             raise BodyMalformed(f"expected every part to be named 'frame', got {quoted(name)}: curl -F frame=@x.png")

@@ -45,6 +45,7 @@ STATUS: Final[dict[type[errors.RobomaskError], int]] = {
     errors.AdminTokenWrong: 401,
     errors.Busy: 503,
     errors.NotReady: 503,
+    errors.VersionUnavailable: 503,
     errors.DeadlineMissed: 504,
     errors.FrameTooOld: 504,
     errors.Superseded: 409,
@@ -60,7 +61,10 @@ _OTHER: Final = ("bad-request", "Bad request", "expected a request that this ser
 
 
 class Problem(BaseModel):
-    """Body of every error; `error` repeats `detail` for clients of the Open Inference Protocol."""
+    """Body of every error; `error` repeats `detail` for clients of the Open Inference Protocol.
+
+    `retry_after_s`, in how many seconds to come again, is for messages of streams, which have no `Retry-After`.
+    """
 
     type: str
     title: str
@@ -69,6 +73,7 @@ class Problem(BaseModel):
     error: str
     request_id: str
     frame: int | None = None
+    retry_after_s: int | None = None
 
 
 def status_of(error: errors.RobomaskError) -> int:
@@ -87,6 +92,7 @@ def details(error: errors.RobomaskError, request_id: str) -> Problem:
         error=detail,
         request_id=request_id,
         frame=error.frame,
+        retry_after_s=error.retry_after_s if isinstance(error, errors.Unavailable) else None,
     )
 
 

@@ -144,11 +144,11 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
         self._close_soon()
 
 
-def server_options(settings: Settings, answerer: Answerer | None = None) -> dict[str, Any]:
+def server_options(settings: Settings, answerer: Answerer) -> dict[str, Any]:
     """How uvicorn is to speak on the wire, wherever it listens; `answerer` answers requests that come as a whole."""
     return {
         "http": functools.partial(BoundedHttpProtocol, patience_s=settings.body_timeout_s, answerer=answerer),
-        "ws": functools.partial(PatientWebSocketProtocol, patience_s=settings.body_timeout_s),
+        "ws": functools.partial(PatientWebSocketProtocol, patience_s=settings.body_timeout_s, budget=answerer.budget),
         "ws_max_size": settings.max_body_bytes,
         "ws_per_message_deflate": False,  # frames and masks are compressed already
         "log_config": None,

@@ -17,7 +17,7 @@ from service.errors import ModelUnknown, NotReady, RobomaskError
 from service.scheduling.freshness import STREAM, read_freshness
 from service.web.answers import accepted
 from service.web.body import CancelledWithClient, read_body
-from service.web.middleware import CLIENT_GONE, call_in, call_of
+from service.web.middleware import CLIENT_GONE, PROBES, call_in, call_of, route_of
 from service.web.openapi import SEGMENT, SEGMENT_ANSWERS
 from service.web.problems import framework_problem, problem, waits_no_longer
 from service.web.query import parse_query
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from service.call import Call
     from service.connection.messages import Whole
     from service.connection.whole import Exchange
+    from service.frames.limits import MemoryBudget
     from service.telemetry.metrics import Metrics
     from service.versions.models import Models
     from service.versions.slot import Slot
@@ -135,6 +136,7 @@ class Segment:
 
     def _problem(self, error: RobomaskError, call: Call) -> Reply:
         call.problem = error.code
+        self._pipeline.stages.unanswered(call, error)
         if call.slot is None and not isinstance(error, ModelUnknown):
             with contextlib.suppress(NotReady):  # no model has been asked yet; the one that would have been
                 call.slot = self._models.slot(stream=call.stream)
@@ -149,13 +151,15 @@ class Express:
     Args:
         segment: What answers them.
         envelope: What surrounds it.
+        budget: Memory that all requests share.
     """
 
     path: Final = b"/segment"
 
-    def __init__(self, segment: Segment, envelope: Envelope) -> None:
+    def __init__(self, segment: Segment, envelope: Envelope, budget: MemoryBudget) -> None:
         self._segment = segment
         self._envelope = envelope
+        self.budget: Final = budget
 
     async def answer(self, request: Whole, exchange: Exchange) -> None:
         """Answer one request."""
@@ -204,7 +208,8 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
     async def on_error(request: Request, error: RobomaskError) -> Response:
         call = call_of(request)
         call.problem = error.code
-        metrics.count_failure(error)
+        if route_of(request.scope) not in PROBES:  # who asks whether to come has not been turned away
+            metrics.count_failure(error)
         response = problem(error, call.request_id)
         response.raw_headers += notes(call)
         return response

@@ -11,7 +11,7 @@ from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from service.versions.models import ModelList
+from service.versions.listing import ModelList
 from service.web.openapi import ERRORS
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
     told so and hung up on. With two credits or more the newest frame can always be sent while an older one runs.
 6.  What ends a stream: `{"type": "error", "seq": null, "problem": {...}}` and a close code: 4422 for a query or a note
     that is wrong, 4404 for a model that is not in service, 4429 for a frame without a credit, 4408 after a time without
-    a message, 4503 if no model is ready or there are too many streams; 1009 without a word for a message that is too
-    large. Frames of a stream that has ended are never run.
+    a message, 4503 if no model is ready, there are too many streams, or no memory is left for the rest of a message;
+    1009 without a word for a message that is too large. Frames of a stream that has ended are never run.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from service.call import Call
+from service.connection.messages import REFUSED
 from service.errors import (
     BodyMalformed,
     Busy,
@@ -192,6 +193,9 @@ class _Stream:
                 return
             if message["type"] == "websocket.disconnect":
                 return
+            if REFUSED in message:
+                await self._refuse(message[REFUSED], _FULL)
+                return
             content = message.get("bytes")
             if content is None:
                 try:
@@ -206,7 +210,7 @@ class _Stream:
                     "wait for an answer before the next frame",
                     reason="credits",
                 )
-                await self.end(greedy, _NO_CREDIT)
+                await self._refuse(greedy, _NO_CREDIT)
                 return
             self._take(content, note, query, form)
             note = bounds
@@ -217,6 +221,11 @@ class _Stream:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await self._say(type="error", seq=None, problem=_problem(error, self._id))
             await self._socket.close(code, error.title)
+
+    async def _refuse(self, error: Busy, code: int) -> None:
+        """Hang up because there is no place for a frame."""
+        self._all.pipeline.stages.unanswered(Call(self._id), error)
+        await self.end(error, code)
 
     async def drop(self) -> None:
         """Forget all frames that are not answered."""
@@ -240,18 +249,19 @@ class _Stream:
         try:
             try:
                 answer = await self._segment(seq, asked, call)
-            except Superseded as error:
-                status, call.problem = status_of(error), error.code
-                self._all.metrics.count_failure(error)
-                await self._reply({"type": "superseded", "seq": seq})
             except RobomaskError as error:
                 status, call.problem = status_of(error), error.code
                 self._all.metrics.count_failure(error)
-                await self._reply({"type": "error", "seq": seq, "problem": _problem(error, call.request_id)})
+                self._all.pipeline.stages.unanswered(call, error)
+                if isinstance(error, Superseded):
+                    await self._reply({"type": "superseded", "seq": seq})
+                else:
+                    await self._reply({"type": "error", "seq": seq, "problem": _problem(error, call.request_id)})
             except Exception:  # noqa: BLE001 - it is logged, and only this frame fails
                 _log.exception("a fault of this service")
                 fault = RobomaskError(f"expected to answer, but the service failed; its log says why: {self._id}")
                 status, call.problem = status_of(fault), fault.code
+                self._all.pipeline.stages.unanswered(call, fault)
                 await self._reply({"type": "error", "seq": seq, "problem": _problem(fault, call.request_id)})
             else:
                 await self._answer(seq, asked.form, answer, call)

@@ -193,7 +193,8 @@ def test_the_card_of_a_bundle_exported_again_has_its_new_name_scores_and_credit(
     other = tmp_path / "other.npz"
     np.savez(other, frames=255 - toys.frames, masks=toys.masks, scene=toys.scene)
     arguments = ["--models", str(tmp_path), "--precisions", "fp32", "--split", "all", "--data", str(other)]
-    assert export_command([str(toy_bundle), *arguments, "--name", "left-arm", "--credit", "Frames: somebody, CC0."]) == 0
+    arguments += ["--name", "left-arm", "--credit", "Frames: somebody, CC0."]
+    assert export_command([str(toy_bundle), *arguments]) == 0
     made = open_bundle(tmp_path / "left-arm/1")
     card = made.read("card.md").decode()
     (mean,) = (metric for metric in made.manifest.metrics if metric.name == "iou_mean")

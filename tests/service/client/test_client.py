@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from service_kit import Running, golden_frames, png, red_probability
+from service_kit import TOKEN, Running, golden_frames, png, publish_tiny, red_probability, serving
 
 from service.client import (
     AddressInvalid,
@@ -139,6 +139,40 @@ def test_a_frame_at_fault_is_named(client: Client) -> None:
         client.segment([golden_frames()[0], b"no picture"])
     assert (caught.value.code, caught.value.status, caught.value.frame) == ("frame-undecodable", 400, 1)
     assert caught.value.request_id
+
+
+def test_a_change_of_models_that_is_refused_is_no_frame_that_was_superseded(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    (publish_tiny(tmp_path).folder / "card.md").write_text("changed")
+    with serving(tmp_path, version=1, admin_token=TOKEN) as running:
+        with ModelAdmin(str(running.client.base_url), TOKEN) as admin, pytest.raises(BadRequest) as caught:
+            admin.activate(2)
+        assert (caught.value.status, caught.value.code) == (409, "model-fixed")
+        assert "expected sha256" in str(caught.value)
+        assert caught.value.request_id
+
+
+def test_a_stream_that_is_one_too_many_is_told_when_to_come_again(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    with (
+        serving(tmp_path, stream_limit=1) as running,
+        Client(f"http://127.0.0.1:{running.port}") as client,
+        client.stream() as first,
+    ):
+        (result,) = first.run([golden_frames()[0]])
+        assert result.answer
+        with pytest.raises(Busy) as caught, client.stream():
+            pass
+    assert caught.value.retry_after_s == 1
+    assert caught.value.request_id
+
+
+def test_a_frame_of_a_stream_that_fails_names_its_request(client: Client) -> None:
+    with client.stream() as stream:
+        (result,) = stream.run([b"no picture"])
+    assert isinstance(result.error, BadRequest)
+    assert result.error.request_id
+    assert result.error.request_id.endswith("-0")  # the first frame of its connection
 
 
 def test_a_model_that_is_not_there_is_an_error_of_its_own(client: Client) -> None:
@@ -320,6 +354,7 @@ def test_capture_time_age_and_stream_are_sent(good: httpx.Response) -> None:
     ("answer", "kind"),
     [
         (problem(409, "superseded"), Superseded),
+        (problem(409, "model-fixed"), BadRequest),
         (problem(504, "deadline"), DeadlineExceeded),
         (problem(500, "model-fault"), ServiceFault),
         (problem(413, "too-large"), BadRequest),

@@ -99,6 +99,15 @@ def test_a_bundle_that_is_refused_ends_the_process_with_the_reason(tmp_path: Pat
     assert "Traceback" not in result.stderr
 
 
+def test_an_audit_log_that_cannot_be_written_to_ends_the_process_at_once(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    log = tmp_path / "nowhere" / "audit.jsonl"
+    result = serve("--models", str(tmp_path), "--port", "0", "--audit-log", str(log))
+    assert result.returncode == 1
+    assert f"expected to append to the file of --audit-log, {log}, it cannot be opened" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_help_describes_every_setting_and_importing_stays_light() -> None:
     result = serve("--help", COLUMNS="200")
     assert result.returncode == 0

@@ -1,8 +1,10 @@
 """A bundle is published whole, and opened only if every byte of it is what it says."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from service_kit import golden_frames, publish_tiny, red_probability, tiny_onnx
 
-from service.contract import BundleInvalid, Golden, model_names, open_bundle, versions
+from service.contract import BundleInvalid, BundleOutOfReach, Golden, model_names, open_bundle, versions
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -96,6 +98,23 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(BundleInvalid, match=f"{name}: expected a plain file, found nothing"):
         open_bundle(folder)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", fails)
+        with pytest.raises(
+            BundleOutOfReach, match=r"manifest\.json: expected a readable file, found Input/output error"
+        ):
+            open_bundle(folder)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "stat", fails)
+        with pytest.raises(BundleOutOfReach, match="expected to see what is there, found Input/output error"):
+            open_bundle(folder)
+    assert open_bundle(folder).manifest.name == "tiny"
 
 
 def test_a_symbolic_link_is_refused_even_to_the_right_content(folder: Path, tmp_path: Path) -> None:

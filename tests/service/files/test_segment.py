@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
-from service_kit import Running, golden_frames, png, publish_tiny, red_probability
+from service_kit import Running, golden_frames, png, publish_cells, publish_tiny, red_probability
 
 from service.commands.segment import main
 from service.files.journal import Journal
@@ -351,3 +351,13 @@ def test_the_local_engine_says_what_the_service_says(service: Running, repositor
     there = service.segment(png(frame), params={"threshold": 0.4, "fit": "pad"}).json()["frames"][0]
     assert (here.mask == coco.decode(there["mask"])).all()
     assert here.confidence == pytest.approx(there["confidence"], abs=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 100])
+def test_the_local_engine_is_not_sure_of_robot_that_no_pixel_of_the_frame_shows(tmp_path: Path, side: int) -> None:
+    cells = np.full((64, 64), 0.01, np.float32)
+    cells[20, 20] = 0.99
+    publish_cells(tmp_path, cells)
+    found = open_local(Asked(tmp_path, None, None, None, None, "stretch")).segment(np.zeros((side, side, 3), np.uint8))
+    assert not found.mask.any()
+    assert found.confidence == pytest.approx(0.01, abs=1e-4)

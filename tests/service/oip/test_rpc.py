@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -194,6 +195,52 @@ def test_a_full_queue_says_when_to_come_again_and_a_cancelled_call_leaves_it(
         held.go.set()
         assert [len(call.result(30).raw_output_contents) for call in (running, waiting[1])] == [1, 1]
     assert gauge(server, "robomask_queue_depth") == 0
+
+
+def outcome(running: Running, name: str) -> float:
+    return gauge(running, f'robomask_frames_total{{outcome="{name}"}}')
+
+
+def test_a_call_that_grpc_ends_at_its_deadline_is_late(repository: Path, schema: Schema) -> None:
+    """It waits to be decoded, where nothing but gRPC itself looks at the clock."""
+    with (
+        serving(repository, max_frames=128, grpc_port=0) as running,
+        grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel,
+    ):
+        codec = running._server.config.app.express._segment._pipeline.stages._codec  # type: ignore[union-attr]
+        go, held = threading.Event(), threading.Barrier(3)
+        for _ in range(2):
+            codec.submit(lambda: (held.wait(60), go.wait(60)))
+        held.wait(60)
+        try:
+            with pytest.raises(grpc.RpcError) as caught:
+                caller(channel, schema, "ModelInfer")(request_for(schema, np.repeat(FRAMES, 100, axis=0)), timeout=0.2)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            route = f'method="POST",route="/{schema.service}/ModelInfer"'
+            while gauge(running, f'robomask_requests_total{{{route},status="504"}}') < 1:
+                pass
+        finally:
+            go.set()
+        assert outcome(running, "late") == gauge(running, "robomask_deadline_missed_total") == 1
+        assert outcome(running, "abandoned") == 0
+
+
+def test_what_is_turned_away_before_it_is_read_is_counted_with_frames_alone(
+    server: Running, channel: grpc.Channel, schema: Schema
+) -> None:
+    infer, old = caller(channel, schema, "ModelInfer"), time.time() - 10
+    before = {name: outcome(server, name) for name in ("late", "refused")}
+    with pytest.raises(grpc.RpcError):
+        infer(request_for(schema), metadata=(("x-captured-at", f"{old:.3f}"), ("x-max-age-ms", "100")))
+    with pytest.raises(grpc.RpcError):
+        infer(b"\xff\xff\xff")
+    other = request_for(schema)
+    other.model_name = "other"
+    with pytest.raises(grpc.RpcError):
+        infer(other)
+    with pytest.raises(grpc.RpcError):
+        caller(channel, schema, "ModelMetadata")(b"\xff\xff\xff")
+    assert {name: outcome(server, name) - count for name, count in before.items()} == {"late": 1, "refused": 2}
 
 
 def test_health_follows_readiness_and_streams_end_when_the_service_does(

@@ -3,12 +3,13 @@
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from google.protobuf import json_format
 from service_kit import BIAS, WEIGHTS, Running, golden_frames, publish_tiny, serving, tiny_onnx
 from tritonclient.utils import InferenceServerException
 
@@ -138,3 +139,35 @@ def test_a_shadow_sees_what_was_answered(running: Running, client: Any) -> None:
     while (trial := running.client.get("/models").json()["trial"])["compared"] < len(FRAMES):
         pass
     assert trial["compared"] == len(FRAMES)
+
+
+class Counts(NamedTuple):
+    """What the statistics say of a version."""
+
+    frames: int
+    runs: int
+    requests: int
+
+
+def test_statistics_are_those_of_a_version(running: Running, client: Any) -> None:
+    def counts(version: str = "") -> dict[str, Counts]:
+        given = client.get_inference_statistics("tiny", version)
+        if isinstance(client, triton_grpc.InferenceServerClient):
+            given = json_format.MessageToDict(given, preserving_proto_field_name=True)
+        return {
+            one["version"]: Counts(
+                *(int(one[key]) for key in ("inference_count", "execution_count")),
+                int(one["inference_stats"]["success"]["count"]),
+            )
+            for one in given["model_stats"]
+        }
+
+    attempt(running, "shadow")
+    for _ in range(2):
+        assert answered(client) == "1"
+    assert answered(client, model_version="2") == "2"
+    old, new = counts("1")["1"], counts("2")["2"]
+    assert (old.frames, old.requests) == (2 * len(FRAMES), 2)
+    assert (new.frames, new.requests) == (len(FRAMES), 1)
+    assert f"robomask_batch_size_count {old.runs + new.runs}.0" in running.client.get("/metrics").text
+    assert counts() == {"1": old, "2": new}

@@ -114,6 +114,38 @@ def test_what_waits_is_run_together_up_to_the_models_limit_in_order_of_arrival()
     asyncio.run(scenario())
 
 
+def test_a_request_with_more_frames_than_may_wait_is_let_in_where_nothing_waits() -> None:
+    async def scenario() -> None:
+        with scheduler_of(limit_frames=4) as scheduler:
+            model = Sums(max_batch=2)
+            first = await held(scheduler, model)
+            waiting = await queued(scheduler, model, tuple(range(10)))
+            assert scheduler.waiting_frames == 10
+            for values in ((1,), tuple(range(10))):
+                with pytest.raises(Busy, match="10 wait already and 4 may"):
+                    await scheduler.submit(model, frames_of(*values), latents=False)
+            model.go.set()
+            await asyncio.gather(first, *waiting)
+            await scheduler.submit(model, frames_of(*range(10)), latents=False)
+
+    asyncio.run(scenario())
+
+
+def test_runs_that_were_shared_count_in_part() -> None:
+    async def scenario() -> None:
+        with scheduler_of() as scheduler:
+            model = Sums(max_batch=4)
+            first = await held(scheduler, model)
+            waiting = await queued(scheduler, model, (1,), (2, 3), tuple(range(4, 13)), (13,))
+            model.go.set()
+            await first
+            shares = [(await task).runs for task in waiting]
+            assert model.batches == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13]]
+            assert shares == [0.5, 0.5, 2.5, 0.5]
+
+    asyncio.run(scenario())
+
+
 def test_frames_for_different_models_never_share_a_batch() -> None:
     async def scenario() -> None:
         with scheduler_of() as scheduler:

@@ -4,11 +4,13 @@ import io
 import json
 import logging
 import re
+import threading
+from typing import Literal
 
 import pytest
 
 from service.call import Call
-from service.telemetry.logs import RequestLog
+from service.telemetry.logs import MOST_LINES, RequestLog
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
@@ -57,3 +59,48 @@ def test_a_disk_that_was_full_for_a_while_costs_only_what_was_said_meanwhile() -
     log.add(logging.INFO, Call("second"), "POST", "/segment", 200)
     log.close()
     assert [json.loads(line)["request_id"] for line in stream.getvalue().splitlines()] == ["second"]
+
+
+class Stuck(io.StringIO):
+    """A pipe that nobody reads until somebody does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.entered.set()
+        assert self.go.wait(60)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_while_nobody_reads_so_many_lines_wait_and_the_number_of_the_others_is_told(
+    form: Literal["json", "text"],
+) -> None:
+    stream = Stuck()
+    log = RequestLog(form, stream)
+
+    def add(request_id: str) -> None:
+        log.add(logging.INFO, Call(request_id), "POST", "/segment", 200)
+
+    add("first")
+    assert stream.entered.wait(60)
+    for number in range(MOST_LINES + 7):
+        add(f"id-{number}.")
+    assert len(log._lines) == MOST_LINES
+    stream.go.set()
+    while len(stream.getvalue().splitlines()) < 1 + MOST_LINES + 1:
+        pass
+    add("last")
+    log.close()
+    lines = stream.getvalue().splitlines()
+    assert "id-0." in lines[1]
+    assert f"id-{MOST_LINES - 1}." in lines[-3]
+    assert "last" in lines[-1]
+    if form == "json":
+        assert all(map(json.loads, lines))
+        told = json.loads(lines[-2])
+        assert (told["level"], told["dropped"]) == ("warning", 7)
+    else:
+        assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING requests without a line.* dropped=7", lines[-2])

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from service_kit import golden_frames, png, publish_tiny, serving, tiny_onnx
 
-from service.contract import BundleInvalid, Manifest, open_bundle
+from service.contract import BundleInvalid, BundleOutOfReach, Manifest, open_bundle
 from service.engine.onnx_file import MAX_PARTS, OnnxInvalid, inspect_onnx
 from service.errors import NotReady
 from service.versions.vetting import memory_bound, vet
@@ -208,14 +210,54 @@ def test_at_the_start_too_and_the_version_before_serves(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     publish_tiny(tmp_path, precisions={"fp32": endless_onnx()})
     with serving(tmp_path, vet_s=5) as running:
-        listing = running.client.get("/models").json()
-        assert {version["version"]: version["state"] for version in listing["versions"]} == {1: "serving", 2: "refused"}
+        two, one = running.client.get("/models").json()["versions"]
+        assert (one["version"], one["state"], two["version"]) == (1, "serving", 2)
+        assert "expected a model that is opened and tested within" in two["reason"]
 
 
 def test_a_service_that_stops_does_not_wait_for_that_process(tmp_path: Path) -> None:
     folder = publish_tiny(tmp_path, precisions={"fp32": endless_onnx()}).folder
     with pytest.raises(NotReady, match="the service stops"):
         vet(folder, max_batch=None, precision=None, provider="cpu", limit_s=60, stopped=lambda: True)
+
+
+def kill_children(ended_by: signal.Signals) -> bool:
+    """End the processes that this thread has begun; nobody stops waiting for them."""
+    for child in Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split():
+        os.kill(int(child), ended_by)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for its children in /proc")
+@pytest.mark.parametrize(
+    ("ended_by", "kind"),
+    [
+        pytest.param(signal.SIGKILL, BundleOutOfReach, id="killed, as for want of memory"),
+        pytest.param(signal.SIGTERM, BundleOutOfReach, id="stopped by somebody"),
+        pytest.param(signal.SIGSEGV, BundleInvalid, id="by a fault of its own"),
+    ],
+)
+def test_a_process_that_is_ended_from_outside_says_nothing_of_the_bundle(
+    tmp_path: Path, ended_by: signal.Signals, kind: type[BundleInvalid]
+) -> None:
+    folder = publish_tiny(tmp_path, precisions={"fp32": endless_onnx()}).folder
+    with pytest.raises(BundleInvalid) as caught:
+        vet(
+            folder,
+            max_batch=None,
+            precision=None,
+            provider="cpu",
+            limit_s=60,
+            stopped=lambda: kill_children(ended_by),
+        )
+    assert type(caught.value) is kind
+    assert "expected" in str(caught.value)
+
+
+def test_nor_does_one_that_found_no_time(tmp_path: Path) -> None:
+    folder = publish_tiny(tmp_path, precisions={"fp32": endless_onnx()}).folder
+    with pytest.raises(BundleOutOfReach, match=r"within 0\.1 s, it was not"):
+        vet(folder, max_batch=None, precision=None, provider="cpu", limit_s=0.1, patience=1)
 
 
 def test_a_good_model_passes_there(tmp_path: Path) -> None:

@@ -337,6 +337,45 @@ def test_a_canary_answers_its_share_of_streams_and_each_stream_sees_one_model(tw
         assert listing["trial"]["mean_iou"] < 1
 
 
+def test_a_trial_that_names_no_share_shadows_all_streams_and_answers_few(two: Path) -> None:
+    with serving(two, version=1, admin_token=TOKEN) as running:
+        shares = {
+            mode: post(running, f"/models/{mode}", json={"version": 2}).json()["trial"]["share"]
+            for mode in ("shadow", "canary")
+        }
+        assert shares == {"shadow": 1.0, "canary": 0.1}
+        paths = running.client.get("/openapi.json").json()["paths"]
+        bodies = {mode: paths[f"/models/{mode}"]["post"]["requestBody"]["content"] for mode in shares}
+        told = {mode: body["application/json"]["schema"]["properties"]["share"] for mode, body in bodies.items()}
+        assert {mode: share["default"] for mode, share in told.items()} == shares
+
+
+def test_polling_lets_a_trial_that_somebody_began_go_on(two: Path) -> None:
+    with serving(two, poll_s=0.02, vet_s=0, admin_token=TOKEN) as running:
+        looks = count_looks(running)
+        assert post(running, "/models/canary", json={"version": 1}).status_code == 200
+        publish_tiny(two)
+        seen = looks()
+        until(running, lambda _: looks() >= seen + 3)
+        assert states(running) == {3: "available", 2: "serving", 1: "canary"}
+        assert post(running, "/models/canary", json={"version": 1, "share": 0}).status_code == 200
+        until(running, lambda now: now["versions"][0]["state"] == "serving")
+        assert [event[:2] for event in events(running)] == [("activate", 3), ("end-trial", 1), ("canary", 1)]
+
+
+def count_looks(running: Running) -> Callable[[], int]:
+    """How often newer versions have been looked for from now on."""
+    seen, look = [0], running.models.newer
+
+    def counted(than: int) -> list[int]:
+        found = look(than)
+        seen[0] += 1
+        return found
+
+    running.models.newer = counted  # type: ignore[method-assign]
+    return lambda: seen[0]
+
+
 def test_a_gate_promotes_a_candidate_that_keeps_to_it_and_leaves_a_trail(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     publish_tiny(tmp_path)
@@ -355,7 +394,8 @@ def test_a_gate_promotes_a_candidate_that_keeps_to_it_and_leaves_a_trail(tmp_pat
 def test_a_gate_drops_a_candidate_that_sees_something_else(two: Path, mode: str) -> None:
     with serving(two, version=1, admin_token=TOKEN) as running:
         gate = {"frames": 5, "min_iou": 0.99}
-        assert post(running, f"/models/{mode}", json={"version": 2, "promote_if": gate}).status_code == 200
+        body = {"version": 2, "share": 1, "promote_if": gate}
+        assert post(running, f"/models/{mode}", json=body).status_code == 200
         listing = until(running, lambda now: "trial" not in now)
         assert states(running) == {1: "serving", 2: "available"}
         assert listing["events"][0]["result"] == "rejected"

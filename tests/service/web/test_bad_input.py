@@ -236,6 +236,17 @@ GOOD_PART = b'--b\r\nContent-Disposition: form-data; name="frame"\r\n\r\nx\r\n'
         (GOOD_PART.replace(b"frame", b"image") + b"--b--\r\n", "multipart/form-data; boundary=b", "got 'image'"),
         (b"--b\r\n\r\nx\r\n--b--\r\n", "multipart/form-data; boundary=b", "got ''"),
         (b"--b\r\n" + b"A: b\r\n" * 5000 + b"\r\nx\r\n--b--\r\n", "multipart/form-data; boundary=b", ""),
+        (
+            GOOD_PART.replace(b"name=", b"filename*=a; filename*0=b; x=") + b"--b--\r\n",
+            "multipart/form-data; boundary=b",
+            "",
+        ),
+        (
+            GOOD_PART.replace(b"name=", b"filename*%s=a; x=" % (b"9" * 5000)) + b"--b--\r\n",
+            "multipart/form-data; boundary=b",
+            "",
+        ),
+        (GOOD_PART, "multipart/form-data; boundary*=b; boundary*0=b", ""),
     ],
 )
 def test_multipart_that_is_broken(

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from service_kit import png
 
+from service.errors import BodyMalformed
+from service.web import multipart
+from service.web.multipart import read_multipart
 from service.web.requests import is_quick
 
 SMALL = png(np.zeros((64, 64, 3), np.uint8))
@@ -53,3 +56,24 @@ def test_a_small_png_and_raw_pixels_are() -> None:
 )
 def test_what_may_be_large_inside_is_not(body: bytes) -> None:
     assert not is_quick(body, "image/png")
+
+
+@pytest.mark.parametrize("fault", [TypeError("expected str, got tuple"), ValueError("too many digits for an int")])
+def test_whatever_the_parser_of_headers_stumbles_over_is_the_clients_fault(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Releases of it have; a client decides what it reads."""
+
+    def stumble(_: str | bytes) -> tuple[bytes, dict[bytes, bytes]]:
+        raise fault
+
+    whole = b'--b\r\nContent-Disposition: form-data; name="frame"\r\n\r\nx\r\n--b--\r\n'
+    content_type = "multipart/form-data; boundary=b"
+    assert read_multipart(whole, content_type, lambda _: None)[0].content == b"x"
+    monkeypatch.setattr(multipart, "parse_options_header", stumble)
+    with pytest.raises(BodyMalformed, match="breaks its rules"):
+        read_multipart(whole, content_type, lambda _: None)
+    of_the_part = iter([(b"", {b"boundary": b"b"})])
+    monkeypatch.setattr(multipart, "parse_options_header", lambda text: next(of_the_part, None) or stumble(text))
+    with pytest.raises(BodyMalformed, match="breaks its rules"):
+        read_multipart(whole, content_type, lambda _: None)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
-from service_kit import Running, encode, golden_frames, png, publish_tiny, red_probability, serving
+from service_kit import Running, encode, golden_frames, png, publish_cells, publish_tiny, red_probability, serving
 
 from service.web.answers import SegmentAnswer
 
@@ -252,6 +252,45 @@ def test_the_bundles_own_threshold_is_the_default(tmp_path: Path) -> None:
     with serving(tmp_path) as running:
         answer: dict[str, Any] = running.segment(png(FRAME)).json()
     assert answer["frames"][0]["area"] == (red_probability(FRAME[None]) >= 0.9).sum()
+
+
+@pytest.mark.parametrize("side", [32, 100])
+def test_robot_that_no_pixel_of_the_frame_shows_is_not_there_and_not_sure(tmp_path: Path, side: int) -> None:
+    cells = np.full((64, 64), 0.01, np.float32)
+    cells[20, 20] = 0.99
+    publish_cells(tmp_path, cells)
+    with serving(tmp_path) as running:
+        frame = png(np.zeros((side, side, 3), np.uint8))
+        (found,) = running.segment(frame).json()["frames"]
+        assert (found["area"], found["present"]) == (0, False)
+        assert found["confidence"] == pytest.approx(0.01, abs=1e-4)
+        for form in ("image/png", "application/x-npy", "application/x-npz"):
+            assert running.segment(frame, headers={"Accept": form}).status_code == 200
+        (found,) = running.segment(frame, params={"size": "model"}).json()["frames"]
+        assert (found["area"], found["present"]) == (1, True)
+        assert found["confidence"] == pytest.approx(0.99, abs=1e-4)
+        assert confidences(running) == pytest.approx(4 * 0.01 + 0.99, abs=1e-3)
+
+
+def test_robot_at_the_edge_of_a_padded_frame_is_there_and_as_sure_as_its_pixels(tmp_path: Path) -> None:
+    cells = np.full((64, 64), 0.01, np.float32)
+    cells[7, 20:40], cells[8, 20:40] = 0.99, 0.3  # the row above shows padding alone
+    publish_cells(tmp_path, cells)
+    with serving(tmp_path) as running:
+        frame = png(np.zeros((450, 600, 3), np.uint8))
+        (found,) = running.segment(frame, params={"fit": "pad"}).json()["frames"]
+        assert found["present"]
+        assert 0.5 <= found["confidence"] < 0.65
+
+
+def confidences(running: Running) -> float:
+    """The sum of those that have been observed."""
+    (line,) = (
+        line
+        for line in running.client.get("/metrics").text.splitlines()
+        if line.startswith("robomask_mask_confidence_sum ")
+    )
+    return float(line.split()[1])
 
 
 def test_cameras_of_one_request_are_told_apart_by_their_file_names(service: Running) -> None:

@@ -66,6 +66,17 @@ def test_a_service_that_is_stopping_is_not_ready_but_still_answers(tmp_path: Pat
         assert running.segment(png(golden_frames()[0])).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/v2/health/ready", "/v2/models/tiny/ready"])
+def test_a_probe_that_is_told_no_is_no_request_that_was_turned_away(repository: Path, path: str) -> None:
+    with serving(repository) as running:
+        before = {key: value for key, value in samples(running).items() if key[0] == "robomask_shed_total"}
+        running.models.drain()
+        assert running.client.get(path).status_code == 503
+        assert running.client.head(path).status_code == 503
+        after = {key: value for key, value in samples(running).items() if key[0] == "robomask_shed_total"}
+        assert after == before
+
+
 def test_metrics_count_requests_frames_stages_and_masks(tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     with serving(tmp_path, max_batch=1) as running:
