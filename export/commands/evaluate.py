@@ -14,7 +14,7 @@ from export.cross_validate import cross_validate
 from export.evaluate import EvaluationError, evaluate
 from export.learned import learned_by, unseen
 from export.lineage import lineage_of
-from service.contract import MANIFEST, BundleInvalid, Precision, open_bundle
+from service.contract import MANIFEST, BundleInvalid, Precision, read_manifest
 from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.pictures import prediction_panel
@@ -22,6 +22,8 @@ from training.run import RECORD, RunError, read_run
 from training.scores import score_by_quality
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from training.data.frames import FrameSet
@@ -71,14 +73,15 @@ def main(argv: list[str]) -> int:
     """Run from the command line; returns the exit status."""
     config = CliApp.run(EvaluateConfig, cli_args=argv)
     try:
-        frames = select(read_frames(config.data), config.split)
+        data = read_frames(config.data)
+        frames = select(data, config.split)
         if len(config.model) > 1:
             return _folds(config, frames)
         result = evaluate(config.model[0], frames, config.precision)
     except (DatasetError, RunError, EvaluationError, BundleInvalid) as error:
         print(f"robomask evaluate: {error}", file=sys.stderr)
         return 1
-    _remark_known(Path(config.model[0]), config.data, frames)
+    _remark_known(Path(config.model[0]), frames, {config.data: data})
     _save_picture(config.picture, frames, result.masks)
     report = {
         "model": config.model[0],
@@ -92,15 +95,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _remark_known(folder: Path, path: Path, frames: FrameSet) -> None:
+def _remark_known(folder: Path, frames: FrameSet, sets: Mapping[Path, FrameSet]) -> None:
     """Say how many of the frames are of scenes that the model is known to have learned from."""
     if (folder / MANIFEST).is_file():
-        lineage = open_bundle(folder).manifest.lineage
+        lineage = read_manifest((folder / MANIFEST).read_bytes(), str(folder)).lineage
     elif (folder / RECORD).is_file():
         lineage = lineage_of(read_run(folder))
     else:
         return
-    learned = learned_by(lineage, {path: read_frames(path)})
+    learned = learned_by(lineage, sets)
     known = len(frames) - len(unseen(frames, [learned]))
     if known:
         print(

@@ -10,6 +10,7 @@ from service.contract.bundle import (
     open_bundle,
     publish,
     read_manifest,
+    sweep_abandoned,
     versions,
 )
 from service.contract.golden import Golden
@@ -59,5 +60,6 @@ __all__ = [
     "open_bundle",
     "publish",
     "read_manifest",
+    "sweep_abandoned",
     "versions",
 ]

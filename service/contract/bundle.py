@@ -45,6 +45,7 @@ __all__ = [
     "open_bundle",
     "publish",
     "read_manifest",
+    "sweep_abandoned",
     "versions",
 ]
 
@@ -282,7 +283,7 @@ def publish(
         _verify(temporary)
         temporary.rename(place)
         _sync_folder(parent)
-        _sweep(parent, place.stat().st_mtime)
+        sweep_abandoned(parent, place.stat().st_mtime)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and place.exists():
@@ -291,8 +292,13 @@ def publish(
     return open_bundle(place)
 
 
-def _sweep(parent: Path, now_s: float) -> None:
-    """Remove what publishers that were killed have left long ago; the clock is the file system's own."""
+def sweep_abandoned(parent: Path, now_s: float) -> None:
+    """Remove what processes that were killed while they wrote a version have left long ago.
+
+    Args:
+        parent: The model's folder.
+        now_s: The time of now, best by the file system's own clock.
+    """
     for left in parent.glob(".*.tmp"):
         with contextlib.suppress(OSError):  # somebody else was quicker
             if now_s - left.stat().st_mtime > _ABANDONED_S:

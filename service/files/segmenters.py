@@ -144,7 +144,7 @@ class LocalSegmenter:
         from service.errors import BadRequest, ModelFault  # noqa: PLC0415
         from service.frames.decode import Picture, decode  # noqa: PLC0415 - of the service, which a remote one does without
         from service.frames.geometry import restore, shrink, visible_cells  # noqa: PLC0415
-        from service.frames.masks import confidence_despite, decide, judge  # noqa: PLC0415
+        from service.frames.masks import decide, judge, mask_confidence  # noqa: PLC0415
 
         try:
             if isinstance(frame, bytes):
@@ -160,9 +160,7 @@ class LocalSegmenter:
         mask = decide(probability, self._threshold)
         seen = cells[visible_cells(picture.width, picture.height, self._fit)]
         verdict, present = judge(seen, self._threshold), bool(mask.any())
-        if present == (verdict.area > 0):
-            return Found(mask, verdict.confidence, self._model)
-        sure = confidence_despite(seen, probability, self._threshold, present=present)
+        sure = mask_confidence(verdict, seen, lambda: probability, self._threshold, present=present)
         return Found(mask, sure, self._model)
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from pycocotools import mask as coco
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 __all__ = [
@@ -16,11 +18,11 @@ __all__ = [
     "Verdict",
     "area_ratio",
     "confidence",
-    "confidence_despite",
     "decide",
     "describe",
     "judge",
     "least",
+    "mask_confidence",
 ]
 
 _LEAST: Final = float(np.finfo(np.float32).tiny)
@@ -100,25 +102,33 @@ def confidence(probability: NDArray[np.float32], threshold: float) -> float:
     return judge(probability, threshold).confidence
 
 
-def confidence_despite(
-    cells: NDArray[np.float32], pixels: NDArray[np.float32], threshold: float, *, present: bool
+def mask_confidence(
+    verdict: Verdict,
+    cells: NDArray[np.float32],
+    pixels: Callable[[], NDArray[np.float32]],
+    threshold: float,
+    *,
+    present: bool,
 ) -> float:
-    """How sure the model is of a mask that says the contrary of its own 64x64 pixels: 0..1.
+    """How sure the model is of a mask that was made of its own 64x64 pixels: 0..1.
 
-    Robot may be so small that no pixel of the frame is, where the frame has other pixels; and what only pads the frame
-    may make some at its edge.
+    Nearly always as sure as of those. But robot may be so small that no pixel of the mask is, where the frame has other
+    pixels; and what only pads the frame may make some at its edge.
 
     Args:
-        cells: The model's probabilities, of those of its pixels that show some of the frame.
-        pixels: The same, brought to the mask's size.
+        verdict: What it says of its own pixels.
+        cells: Its probabilities, of those of its pixels that show some of the frame.
+        pixels: Brings them to the mask's size; called only where mask and verdict differ.
         threshold: From which probability a pixel is robot.
         present: Whether the mask has robot.
 
-    >>> cells, pixels = np.array([[0.1, 0.9]], np.float32), np.array([[0.4]], np.float32)
-    >>> round(confidence(cells, 0.5), 3), round(confidence_despite(cells, pixels, 0.5, present=False), 3)
-    (0.9, 0.1)
+    >>> cells = np.array([[0.1, 0.9]], np.float32)
+    >>> [round(mask_confidence(judge(cells, 0.5), cells, cells.copy, 0.5, present=p), 3) for p in (True, False)]
+    [0.9, 0.1]
     """
-    return judge(pixels, threshold).confidence if present else 1.0 - float(cells.max())
+    if present == (verdict.area > 0):
+        return verdict.confidence
+    return judge(pixels(), threshold).confidence if present else 1.0 - float(cells.max())
 
 
 def describe(mask: NDArray[np.uint8]) -> MaskFacts:

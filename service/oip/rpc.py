@@ -224,7 +224,7 @@ class _Calls:
         except Exception:  # noqa: BLE001 - nothing that a client sends may end in silence
             _log.exception("a fault of this service", extra=fields(request_id=call.request_id))
             result = RobomaskError(f"expected to answer, but the service failed; its log says why: {call.request_id}")
-            status, call.problem = status_of(result), result.code
+            status = self._failed(method, call, result)
         except asyncio.CancelledError:
             if call.freshness.due_s <= time.perf_counter():  # gRPC itself gave up on it
                 status = self._failed(method, call, call.freshness.missed("gRPC ended the call"))

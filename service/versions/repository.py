@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from service.contract import (
     model_names,
     open_bundle,
     read_manifest,
+    sweep_abandoned,
     versions,
 )
 from service.errors import NotReady, StartFailed
@@ -40,7 +40,6 @@ _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:::[a-z][a-z0-9+.-]*)*://", re.IGN
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,9}")
 _PIECE_BYTES: Final = 1024 * 1024
 _CACHED_VERSIONS: Final = 8
-_ABANDONED_S: Final = 24 * 3600
 
 
 class Repository(Protocol):
@@ -228,7 +227,7 @@ class Mirror:
         files = read_manifest(manifest, f"{called}/{MANIFEST}").files
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(place.parent, time.time())
+            sweep_abandoned(place.parent, time.time())
             temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
             try:
                 whole = temporary / place.parent.name / place.name
@@ -331,14 +330,6 @@ def _check(copy: Path, called: str) -> None:
         open_bundle(copy)
     except BundleInvalid as error:
         raise type(error)(str(error).replace(str(copy), called)) from error
-
-
-def _sweep(parent: Path, now_s: float) -> None:
-    """Remove what processes that ended while they copied have left long ago."""
-    for left in parent.glob(".*.tmp"):
-        with contextlib.suppress(OSError):  # another process was quicker
-            if now_s - left.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_whole(place: Path) -> bool:

@@ -7,7 +7,7 @@ import io
 import json
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.frames.geometry import restore, restore_mask, visible_cells
-from service.frames.masks import Verdict, area_ratio, confidence_despite, decide, describe, judge, least
+from service.frames.masks import Verdict, area_ratio, decide, describe, judge, least, mask_confidence
 from service.frames.png import write_grey
 from service.versions.note import ModelNote
 
@@ -214,9 +214,8 @@ class Result:
 
     def confidence(self, index: int, verdict: Verdict, *, present: bool) -> float:
         """How sure the model is of the mask of a frame, which has robot or not; `judge` has been asked."""
-        if present == (verdict.area > 0):
-            return verdict.confidence
-        return confidence_despite(self._seen(index), self.probability(index), self.threshold, present=present)
+        pixels = partial(self.probability, index)
+        return mask_confidence(verdict, self._seen(index), pixels, self.threshold, present=present)
 
     def mask_and_share(self, index: int, verdict: Verdict) -> tuple[NDArray[np.uint8], float]:
         """Mask of a frame at the size that was asked for, and which share of it is robot; `judge` has been asked."""
