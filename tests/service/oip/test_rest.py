@@ -193,11 +193,11 @@ def test_a_header_length_that_is_none(service: Running, assert_problem: Check, l
         ("br", b"x", 415, "'br'"),
         ("gzip, gzip", b"x", 415, "'gzip, gzip'"),
         ("gzip", b"no gzip", 400, "cannot be unpacked"),
-        ("gzip", gzip.compress(b"{}")[:-4], 400, "only a part"),
-        ("gzip", gzip.compress(b"{}") * 2, 400, "more behind"),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-4], 400, "only a part"),
+        ("gzip", gzip.compress(b"{}", mtime=0) * 2, 400, "more behind"),
         ("deflate", zlib.compress(b"{}")[:-1], 400, "only a part"),
-        ("gzip", gzip.compress(bytes(60_000_000)), 413, "40000000 bytes"),
-        ("gzip", gzip.compress(b""), 400, "no bytes"),
+        ("gzip", gzip.compress(bytes(60_000_000), mtime=0), 413, "40000000 bytes"),
+        ("gzip", gzip.compress(b"", mtime=0), 400, "no bytes"),
     ],
 )
 def test_compressed_bodies_are_bounded(

@@ -83,7 +83,7 @@ def test_a_stream_whose_client_takes_no_answers_ends_and_its_place_is_free(
     with serving(folder, body_timeout_s=2, stream_limit=1) as running:
         url = f"ws://127.0.0.1:{running.port}/stream?accept=application/x-npz&probability=true"
         raw = knock(running)
-        with connect(url, sock=raw, max_size=None, max_queue=1, open_timeout=20) as stream:
+        with connect(url, sock=raw, max_size=None, max_queue=1, open_timeout=20, close_timeout=0.1) as stream:
             stream.recv()
             for _ in range(2):
                 stream.send(LARGE)
