@@ -47,6 +47,8 @@ __all__ = ["Express", "Segment", "answer_errors", "notes", "segment_router"]
 
 _CONTENT_TYPE: Final = b"content-type"
 _SHORT: Final = 256
+_MOST_CONFIDENCES: Final = 256
+"""Of more frames they are left out: proxies turn answers away whose headers take more than 4 KiB."""
 
 _accepted_short = lru_cache(maxsize=256)(accepted)
 
@@ -132,6 +134,8 @@ class Segment:
             (b"vary", b"Accept"),
             *notes(call),
         ]
+        if form != "application/json" and len(answer.confidences) <= _MOST_CONFIDENCES:
+            head.append((b"x-confidence", b",".join([b"%.6f" % confidence for confidence in answer.confidences])))
         return Reply(200, head, answer.content)
 
     def _problem(self, error: RobomaskError, call: Call) -> Reply:

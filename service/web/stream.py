@@ -13,8 +13,8 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
 4.  The server sends exactly one of these for every frame, in the order in which they are settled:
     `{"type": "answer", "seq": n, "request_id": ..., "answer": {...}}`, the answer being the JSON that `/segment` gives;
     or, with another `accept`, `{"type": "answer", "seq": n, "request_id": ..., "content_type": ..., "bytes": ...,
-    "model": {...}, "timing_ms": {...}, "age_ms": ...}` and right after it one binary message, the body that `/segment`
-    gives; answers come in the order of their frames;
+    "confidence": [...], "model": {...}, "timing_ms": {...}, "age_ms": ...}` and right after it one binary message, the
+    body that `/segment` gives; answers come in the order of their frames;
     `{"type": "superseded", "seq": n}`: a newer frame was ready before the model was free for this one, or has been
     answered before it;
     `{"type": "error", "seq": n, "problem": {...}}`: the problem that `/segment` answers with. The stream goes on.
@@ -315,6 +315,7 @@ class _Stream:
             "request_id": call.request_id,
             "content_type": form,
             "bytes": len(answer.content),
+            "confidence": [round(confidence, 6) for confidence in answer.confidences],
         }
         if call.slot is not None:
             said["model"] = call.slot.note.__dict__

@@ -117,6 +117,25 @@ def test_a_mask_in_png_npy_and_npz_is_the_same_mask(service: Running) -> None:
         assert np.array_equal(archive["masks"], MASK[None])
 
 
+@pytest.mark.parametrize("query", [{}, {"size": "model"}, {"fit": "pad"}, {"fit": "crop"}, {"probability": "true"}])
+def test_every_form_of_answer_says_how_sure_the_model_is_and_all_say_the_same(
+    service: Running, query: dict[str, str]
+) -> None:
+    enlarged = png(np.asarray(Image.fromarray(FRAME).resize((320, 180))))
+    frames = [("frame", ("a.png", enlarged, "image/png"))] * 2
+    asked = {key: value for key, value in query.items() if key != "probability"}
+    plain = service.client.post("/segment", files=frames, params=asked)
+    assert "X-Confidence" not in plain.headers
+    sure = [frame["confidence"] for frame in plain.json()["frames"]]
+    for form in ("application/x-npy", "application/x-npz"):
+        if form == "application/x-npz" or "probability" not in query:
+            answer = service.client.post("/segment", files=frames, params=query, headers={"Accept": form})
+            assert [float(one) for one in answer.headers["X-Confidence"].split(",")] == sure, form
+    if "probability" not in query:
+        answer = service.segment(enlarged, params=query, headers={"Accept": "image/png"})
+        assert float(answer.headers["X-Confidence"]) == sure[0]
+
+
 def test_probabilities_and_latents_come_when_asked_for(service: Running) -> None:
     frames = golden_frames()
     response = service.segment(

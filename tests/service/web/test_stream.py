@@ -63,6 +63,7 @@ def test_masks_come_as_pictures_or_arrays_when_asked_for(service: Running) -> No
             socket.send(png(FRAME))
             head, body = told(socket), socket.recv(timeout=20)
             assert (head["seq"], head["content_type"], head["bytes"]) == (0, form, len(body))
+            assert head["confidence"] == [service.segment(png(FRAME)).json()["frames"][0]["confidence"]]
             assert set(head["timing_ms"]) == {"decode", "queue", "infer", "encode"}
             assert isinstance(body, bytes)
             file = io.BytesIO(body)
