@@ -160,27 +160,22 @@ class Stages:
 
     def failed(self, slot: Slot, call: Call, error: BaseException) -> None:
         """Count the frames of a call that the model was asked for and has no answer."""
-        frames = call.frames or 1
-        outcome = self.unanswered(call, error)
-        if outcome == "failed":
-            self._metrics.by_version[slot.version].failed += frames
+        self.unanswered(call, error)
         if isinstance(error, ModelFault):
             self._faults.failed(slot)
-            self.watchers.failed(slot, frames)
+            self.watchers.failed(slot, call.frames or 1)
 
-    def unanswered(self, call: Call, error: BaseException) -> str:
+    def unanswered(self, call: Call, error: BaseException) -> None:
         """Count the frames of a call that has no answer, once, wherever that is noticed first.
 
         Of a call that could not be read it is not known how many they are; then they are one.
-
-        Returns:
-            What became of them: a value of the metric's label.
         """
-        outcome = _outcome_of(call, error)
-        if not call.counted:
-            call.counted = True
-            self._metrics.frames.labels(outcome).inc(call.frames or 1)
-        return outcome
+        if call.counted:
+            return
+        call.counted = True
+        self._metrics.frames.labels(_outcome_of(call, error)).inc(call.frames or 1)
+        if call.slot is not None:
+            self._metrics.by_version[call.slot.version].add_failure(time.perf_counter() - call.arrived_s)
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""

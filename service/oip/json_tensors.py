@@ -167,7 +167,7 @@ def _read_frames(tensor: dict[str, Any], count: int, body: bytes, header_length:
                 f"expected `binary_data_size` in the parameters of {FRAMES.name}, as {behind} bytes follow the JSON"
             )
         return frames_from_numbers(_flat(tensor.get("data")), count)
-    if "data" in tensor:
+    if tensor.get("data") is not None:
         raise BodyMalformed(f"expected {FRAMES.name} as bytes or as numbers, got both; leave `data` out")
     if header_length is None:
         raise BodyMalformed(
@@ -181,7 +181,7 @@ def _read_frames(tensor: dict[str, Any], count: int, body: bytes, header_length:
 
 
 def _read_outputs(document: dict[str, Any], parameters: dict[str, Any]) -> Iterator[tuple[object, bool]]:
-    outputs = document.get("outputs", [])
+    outputs = _given(document, "outputs", [])
     if not isinstance(outputs, list):
         raise TensorInvalid(f"expected `outputs` as a list of objects, got {_kind(outputs)}")
     all_binary = _flag(parameters, "binary_data_output", default=False)
@@ -200,15 +200,21 @@ def _read_id(document: dict[str, Any]) -> str | None:
     return request_id
 
 
+def _given(holder: dict[str, Any], name: str, default: Any) -> Any:
+    """What stands there, or the default: many clients write null for what is not given."""
+    value = holder.get(name)
+    return default if value is None else value
+
+
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    parameters = holder.get("parameters", {})
+    parameters: Any = _given(holder, "parameters", {})
     if not isinstance(parameters, dict):
         raise BodyMalformed(f"expected `parameters` as an object, got {_kind(parameters)}")
     return parameters
 
 
 def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
+    value = _given(parameters, name, default)
     if not isinstance(value, bool):
         raise BodyMalformed(f"expected {name} as true or false, got {quoted(repr(value))}")
     return value

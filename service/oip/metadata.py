@@ -88,7 +88,7 @@ def _of_version(name: str, version: int, counts: VersionCounts) -> dict[str, Any
 
     statistics = {
         "success": duration("decode", "queue", "infer", "encode"),
-        "fail": {"count": counts.failed, "ns": 0},
+        "fail": {"count": counts.failed, "ns": int(counts.failed_s * _NS)},
         "queue": duration("queue"),
         "compute_input": duration("decode"),
         "compute_infer": duration("infer"),

@@ -20,7 +20,8 @@ class VersionCounts:
         frames: Frames in them.
         runs: Runs of the model for them.
         stages_s: Seconds that they were in each stage, all together.
-        failed: Frames that it has failed on.
+        failed: Requests to it that have no answer, for whatever reason.
+        failed_s: Seconds until that was known, all together.
     """
 
     requests: int = 0
@@ -28,6 +29,7 @@ class VersionCounts:
     runs: float = 0.0
     stages_s: dict[str, float] = field(default_factory=dict)
     failed: int = 0
+    failed_s: float = 0.0
 
     def add(self, call: Call) -> None:
         """Count a request that has its answer."""
@@ -36,3 +38,8 @@ class VersionCounts:
         self.runs += call.runs
         for stage, seconds in call.stages_s.items():
             self.stages_s[stage] = self.stages_s.get(stage, 0.0) + seconds
+
+    def add_failure(self, seconds: float) -> None:
+        """Count a request that has no answer, and that it took so long until that was known."""
+        self.failed += 1
+        self.failed_s += seconds

@@ -127,8 +127,8 @@ SEGMENT_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         "description": "The masks, in the form that `Accept` prefers.",
         "headers": {
             "X-Confidence": {
-                "description": "How sure the model is of each mask, 0 to 1, in the order of the frames, as the JSON has "
-                "it; with every other form of answer of up to 256 frames.",
+                "description": "How sure the model is of each mask, 0 to 1, in the order of the frames, as the JSON "
+                "has it; with every other form of answer of up to 256 frames.",
                 "schema": {"type": "array", "items": {"type": "number"}},
             }
         },

@@ -168,6 +168,18 @@ def test_statistics_count_up(client: Any) -> None:
     assert as_dict(client, client.get_inference_statistics())["model_stats"]
 
 
+def test_statistics_count_what_has_no_answer(client: Any) -> None:
+    def failures() -> int:
+        (model,) = as_dict(client, client.get_inference_statistics("tiny"))["model_stats"]
+        fail = model["inference_stats"].get("fail", {})
+        return int(fail.get("count", 0))
+
+    before = failures()
+    with pytest.raises(InferenceServerException, match="within 0 ms"):
+        client.infer("tiny", [tensor(client)], timeout=1)
+    assert failures() == before + 1
+
+
 def test_the_repository_lists_versions_and_loads_what_serves(client: Any) -> None:
     index = as_dict(client, client.get_model_repository_index())
     entries = index if isinstance(index, list) else index["models"]
