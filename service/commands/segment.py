@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from service.commands.refusal import refuse
 from service.files.config import SegmentConfig
-from service.files.errors import FilesError, OptionsDiffer
+from service.files.errors import FilesError, OptionsDiffer, ResultsInUse
 from service.files.journal import Journal
 from service.files.names import JOURNAL, RESULTS
 from service.files.ray_job import segment_on_ray, settled
 from service.files.results import ANNOTATIONS, write_coco
 from service.files.running import Outcome, Writing, segment_all
-from service.files.segmenters import Asked, LocalSegmenter, Segmenter, open_local, open_remote
+from service.files.segmenters import Asked, LocalSegmenter, RemoteSegmenter, Segmenter, open_local, open_remote
 from service.files.sources import count_frames, find
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         outcome = _run(config)
     except FilesError as error:
         print(f"robomask segment: {error}", file=sys.stderr)
-        if (config.out / JOURNAL).exists() and not isinstance(error, OptionsDiffer):
+        if (config.out / JOURNAL).exists() and not isinstance(error, (OptionsDiffer, ResultsInUse)):
             print(f"robomask segment: what is done is in {config.out}; the same command goes on", file=sys.stderr)
         return 1
     except OSError as error:
@@ -93,6 +93,8 @@ def _run(config: SegmentConfig) -> Outcome:
     writing = Writing(masks if config.masks else None, overlays if config.overlays else None)
     with here as segmenter, Journal(config.out / JOURNAL, _options(config, asked, segmenter)) as journal:
         journal.begin(sources, [folder for folder in writing if folder is not None])
+        if isinstance(segmenter, RemoteSegmenter) and len(journal.models) == 1:
+            segmenter.keep_to(*journal.models)
         bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
 
         def on_frame(failure: str | None) -> None:

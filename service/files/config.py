@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_settings import CliPositionalArg
+from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from service.arguments import Arguments
 from service.contract import Precision
@@ -18,6 +18,8 @@ __all__ = ["SegmentConfig"]
 
 class SegmentConfig(Arguments):
     """Segment pictures, folders and videos; the same command again goes on where it was interrupted."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask segment")
 
     inputs: CliPositionalArg[tuple[Path, ...]] = Field(min_length=1, description="pictures, videos, or folders of them")
     out: Path = Field(description="folder for the results")

@@ -1,7 +1,7 @@
 """What can go wrong with frames in files."""
 # ruff: noqa: N818 - the names say what is wrong
 
-__all__ = ["FilesError", "FrameFailed", "SegmenterFailed"]
+__all__ = ["FilesError", "FrameFailed", "OptionsDiffer", "ResultsInUse", "SegmenterFailed"]
 
 
 class FilesError(Exception):
@@ -10,6 +10,10 @@ class FilesError(Exception):
 
 class OptionsDiffer(FilesError):
     """Work was begun with other options than those given now."""
+
+
+class ResultsInUse(FilesError):
+    """Another run writes to the same folder."""
 
 
 class FrameFailed(FilesError):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.files.errors import FilesError, OptionsDiffer
+from service.files.errors import FilesError, OptionsDiffer, ResultsInUse
 from service.files.names import mask_name
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: there two runs are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -48,7 +54,7 @@ class Entry(BaseModel):
 
 
 class Journal:
-    """A file of one line for the options and one for each frame that is done.
+    """A file of one line for the options and one for each frame that is done; one run at a time writes to it.
 
     Args:
         path: The file; made if it is not there.
@@ -59,14 +65,24 @@ class Journal:
 
     Raises:
         OptionsDiffer: It was begun with others.
+        ResultsInUse: Another run writes to it.
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.done: dict[str, Entry] = {}
         self._stamps: dict[str, str] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            held.enter_context(_alone(path))
+            self._file = held.enter_context(self._taken_up(path, options))
+            self._held = held.pop_all()
+
+    def _taken_up(self, path: Path, options: Mapping[str, Any]) -> IO[str]:
+        """Read what is done, write it down anew without what is half written, and go on from there."""
         head = json.dumps({"kind": "options", **options}, sort_keys=True)
         try:
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            # not splitlines: names may have what Unicode, but not JSON, takes for the end of a line
+            lines = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
         except UnicodeDecodeError as error:
             raise FilesError(
                 f"{path}: expected what an earlier run has written, got other bytes; give another --out"
@@ -82,12 +98,16 @@ class Journal:
                 f"{path}: expected work begun with the same options, found {lines[0]}; "
                 "give those again, or another --out"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
         whole = "".join(f"{line}\n" for line in (head, *(entry.model_dump_json() for entry in self.done.values())))
         temporary = path.with_name(f".{path.name}.tmp")  # interrupted here, what is done stays written down
         temporary.write_text(whole, "utf-8")
         temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        return path.open("a", encoding="utf-8")
+
+    @property
+    def models(self) -> set[str]:
+        """Name, version and hash of every model that has done any of it."""
+        return {entry.model for entry in self.done.values()}
 
     def _head_without_version(self, options: Mapping[str, Any]) -> str | None:
         """The first line as it was written when the version that was chosen did not stand there, if it was this one."""
@@ -127,4 +147,22 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._held.close()
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other runs from a file, which is replaced now and then, by a lock on one beside it."""
+    if fcntl is None:
+        yield
+        return
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResultsInUse(
+                f"{path.parent}: expected no other run to write there, but one does; wait for it, or give another --out"
+            ) from error
+        except OSError:  # a file system without locks: as good as it gets
+            pass
+        yield

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
 
+from service.files.errors import FrameFailed
 from service.frames.decode import pixels
 
 if TYPE_CHECKING:
@@ -46,15 +50,25 @@ def overlay(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uin
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write uint8 [H,W] or [H,W,3]; whoever looks sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Write uint8 [H,W] or [H,W,3]; whoever looks sees all of it or nothing.
+
+    Raises:
+        FrameFailed: Its name is longer than the file system allows.
+    """
+    name = os.fsencode(path.name)
+    temporary = path.with_name(f".{hashlib.sha256(name).hexdigest()[:16]}.tmp")  # a longer one could be too long
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, "PNG", compress_level=1)
         temporary.replace(path)
-    except OSError:  # the disk is full, most likely: half a picture would only take more of it
+    except OSError as error:  # the disk is full, most likely: half a picture would only take more of it
         temporary.unlink(missing_ok=True)
-        raise
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise FrameFailed(
+            f"expected a name that leaves room for .png, got one that makes {len(name)} bytes with it, more than the "
+            "file system allows; give the frame a shorter one"
+        ) from error
 
 
 def coco_of(entries: Sequence[Entry]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -74,14 +75,14 @@ class Segmenter(Protocol):
         """Give back what it holds."""
 
 
-_NO_SERVICE: Final = frozenset({401, 403, 404, 405})
+_NO_SERVICE: Final = frozenset({401, 403, 404, 405, 407})
 """Statuses that say more of the address than of a frame."""
 _MOST: Final = 2**40
 _MOST_PIXELS: Final = 150_000_000
 
 
 class RemoteSegmenter:
-    """A service, asked over HTTP.
+    """A service, asked over HTTP; whatever is swapped there meanwhile, all frames are one model's.
 
     Args:
         client: Asks it.
@@ -91,14 +92,43 @@ class RemoteSegmenter:
     def __init__(self, client: Client, options: Options) -> None:
         self._client = client
         self._options = options
+        self._model: str | None = None
+        self._choosing = threading.Lock()
+
+    def keep_to(self, model: str) -> None:
+        """Be answered by one model alone, as frames before have been; it cannot be changed again.
+
+        Args:
+            model: As in `Found`.
+        """
+        name, version, _ = model.rsplit(" ", 2)
+        with self._choosing:
+            if self._model is None:
+                self._options = {**self._options, "model": name, "version": int(version)}
+                self._model = model
 
     def segment(self, frame: Content) -> Found:
         """Segment one frame; as in `Segmenter`."""
-        from service.client import BadRequest, ClientError, ModelUnknown  # noqa: PLC0415 - needs httpx
+        found = self._ask(frame)
+        self.keep_to(found.model)
+        if found.model != self._model:  # asked before it was known who answers the first
+            found = self._ask(frame)
+        if found.model != self._model:
+            raise SegmenterFailed(
+                f"expected all frames to be segmented by {self._model}, got an answer of {found.model}; "
+                "put that model back in service, or give another --out"
+            )
+        return found
+
+    def _ask(self, frame: Content) -> Found:
+        from service.client import BadRequest, ClientError, ModelUnknown, Redirected  # noqa: PLC0415 - needs httpx
 
         try:
             answer = self._client.segment(frame, **self._options)
         except ModelUnknown as error:
+            advice = "" if self._model is None else "; frames before are by that one: give another --out for a new one"
+            raise SegmenterFailed(f"{error}{advice}") from error
+        except Redirected as error:
             raise SegmenterFailed(str(error)) from error
         except BadRequest as error:
             if error.status in _NO_SERVICE:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
-from service_kit import Running, golden_frames, png, publish_cells, publish_tiny, red_probability
+from service_kit import Running, golden_frames, png, publish_cells, publish_tiny, red_probability, serving
 
 from service.commands.segment import main
 from service.files.journal import Journal
@@ -94,6 +94,67 @@ def test_other_options_need_another_folder(
     assert main(command) == 0
     assert main([*command, "--threshold", "0.9"]) == 1
     assert "another --out" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_write_to_one_folder(
+    folder: Path, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [str(folder), "--out", str(out), "--models", str(repository)]
+    with Journal(out / JOURNAL, {}):
+        assert main(command) == 1
+    assert capsys.readouterr().err == (
+        f"robomask segment: {out}: expected no other run to write there, but one does; wait for it, or give another "
+        "--out\n"
+    )
+    (out / JOURNAL).unlink()
+    assert main(command) == 0
+
+
+def test_a_frame_whose_name_is_too_long_fails_alone(
+    folder: Path, tmp_path: Path, by: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a" * 249 + ".jpg", "a" * 251 + ".png", "a" * 247 + ".jpg"):
+        (folder / name).write_bytes(png(golden_frames()[0]))
+    assert main([str(folder), "--out", str(tmp_path / "out"), *by]) == 1
+    said = capsys.readouterr()
+    assert "5 frames segmented, 1 failed" in said.out
+    assert f"{'a' * 249}.jpg: expected a name that leaves room for .png" in said.err
+
+
+@pytest.mark.parametrize("name", ["a\u2028b.png", "a\x85b.png", "a\nb.png", "a\x0bb.png"])
+def test_a_frame_may_have_any_name_and_is_done_once(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / name).write_bytes(png(golden_frames()[0]))
+    for said in ("1 frames segmented, 0 failed", "0 frames segmented, 1 had been before, 0 failed"):
+        assert main([str(tmp_path / "frames"), "--out", str(tmp_path / "out"), "--models", str(repository)]) == 0
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keep_previous", [True, False])
+def test_all_frames_are_one_models_whatever_is_swapped_on_the_service(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, keep_previous: bool
+) -> None:
+    for _ in range(2):
+        publish_tiny(tmp_path / "models")
+    admin = {"Authorization": "Bearer open sesame"}
+    with serving(tmp_path / "models", version=1, admin_token="open sesame", keep_previous=keep_previous) as running:  # noqa: S106
+        command = [str(folder), "--out", str(tmp_path / "out"), "--url", f"http://127.0.0.1:{running.port}"]
+        assert main(command) == 0
+        (folder / "d.png").write_bytes(png(golden_frames()[0]))
+        running.client.post("/models/2/activate", headers=admin).raise_for_status()
+        status = main(command)
+    models = {json.loads(line)["model"] for line in (tmp_path / "out" / JOURNAL).read_text().splitlines()[1:]}
+    assert len(models) == 1
+    if keep_previous:
+        assert status == 0
+        return
+    assert status == 1
+    said = capsys.readouterr().err
+    assert "version 1" in said
+    assert "frames before are by that one: give another --out for a new one" in said
 
 
 def test_a_half_written_line_is_done_again(folder: Path, tmp_path: Path, repository: Path) -> None:
