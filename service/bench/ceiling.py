@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from service.bench.errors import BenchError
+from service.bench.programs import module_command
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -60,7 +61,7 @@ class CeilingProcess:
     """
 
     def __init__(self, bundle: Path, precision: str | None, cores: int) -> None:
-        command = [sys.executable, "-m", "service.bench.ceiling", str(bundle), precision or "", str(cores)]
+        command = module_command("service.bench.ceiling", str(bundle), precision or "", str(cores))
         self._process = subprocess.Popen(  # noqa: S603 - this very program
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from service.arguments import Arguments
 from service.contract import Precision
@@ -18,7 +19,12 @@ _PICTURES: Final = (".png", ".pdf", ".svg", ".jpg")
 class BenchConfig(Arguments):
     """Measure a service: closed loops, an open loop at camera rate, and, beside them, what the model alone can do."""
 
-    url: str | None = Field(None, description="http://host:port of the service, or the whole address of its route")
+    model_config = SettingsConfigDict(cli_prog_name="robomask bench")
+
+    url: str | None = Field(
+        None,
+        description="http://host:port of the service, with v2 also a path before it; or the whole address of its route",
+    )
     serve: bool = Field(False, description="start the service on this machine for the benchmark, with --bundle")
     serve_options: str = Field("", description="more options of robomask serve, as one text")
     bundle: Path | None = Field(
@@ -70,11 +76,17 @@ class BenchConfig(Arguments):
                 f"expected an open loop long enough for a frame of each robot, got {self.open_seconds:g} s at "
                 f"{self.hz:g} Hz"
             )
+        if self.load and self.robots:
+            raise ValueError("expected --robots or --load, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_done_here(self) -> Self:
+        if self.pid is not None and not Path(f"/proc/{self.pid}").is_dir():
+            raise ValueError(f"expected a process of this machine for --pid, {self.pid} is none")
         for name, file in (("--json", self.json_file), ("--plot", self.plot)):
             if file is not None and not file.parent.is_dir():
                 raise ValueError(f"expected a folder to write {name} into, {file.parent} is none")
         if self.plot is not None and self.plot.suffix.lower() not in _PICTURES:
             raise ValueError(f"expected a name that ends in {', '.join(_PICTURES)} for --plot, got {self.plot.name}")
-        if self.load and self.robots:
-            raise ValueError("expected --robots or --load, not both")
         return self

@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from service.bench.alarm import Alarm
 from service.bench.connections import UNANSWERED, Connections
+from service.bench.errors import BenchError
+from service.bench.wire import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from service.bench.connections import Connection, Log
 
-__all__ = ["Span", "closed_loop", "main", "open_loop", "timetable"]
+__all__ = ["Span", "Timetable", "closed_loop", "main", "open_loop", "timetable"]
 
 
 class Span(NamedTuple):
@@ -51,6 +53,10 @@ def closed_loop(
         connections: How many clients there are.
         warm_s: Seconds before it counts.
         seconds: Seconds that count.
+
+    Raises:
+        OSError: The server does not take the connections.
+        BenchError: It went away, or there is no time to measure it in.
     """
     pool = Connections(address, connections)
     turns = itertools.cycle(requests)
@@ -60,6 +66,13 @@ def closed_loop(
     _run_for(pool, warm_s)
     pool.log.clear()
     started, ended = _run_for(pool, seconds)
+    if not pool:
+        raise BenchError(
+            f"expected the server at {authority(*address)} to go on answering, it went away: "
+            f"none of {connections} connections could be opened again"
+        )
+    if ended <= started:
+        raise BenchError(f"expected a time that a clock can tell from none, got {seconds:g} s")
     pool.close(note=False)
     return Span(pool.log, started, ended)
 
@@ -73,49 +86,61 @@ def _run_for(pool: Connections, seconds: float) -> tuple[float, float]:
     return started, now
 
 
-def timetable(robots: int, hz: float, seconds: float) -> list[tuple[float, int]]:
-    """When which robot sends, in seconds from the start: all at one rate, their phases evenly spread.
+class Timetable(NamedTuple):
+    """When which robot sends, in seconds from the start, in order; and when it is over.
+
+    Attributes:
+        times: When, and which robot.
+        seconds: When the next would be due: N frames at one rate take N periods, not the N - 1 between them.
+    """
+
+    times: Sequence[tuple[float, int]]
+    seconds: float
+
+
+def timetable(robots: int, hz: float, seconds: float) -> Timetable:
+    """All robots at one rate, their phases evenly spread, for the whole number of periods nearest to so many seconds.
 
     >>> timetable(robots=2, hz=1.0, seconds=2.0)
-    [(0.0, 0), (0.5, 1), (1.0, 0), (1.5, 1)]
+    Timetable(times=[(0.0, 0), (0.5, 1), (1.0, 0), (1.5, 1)], seconds=2.0)
     """
-    period = 1 / hz
-    return [
-        (turn * period + robot * period / robots, robot)
-        for turn in range(round(seconds * hz))
-        for robot in range(robots)
-    ]
+    turns = round(seconds * hz)
+    times = [((turn + robot / robots) / hz, robot) for turn in range(turns) for robot in range(robots)]
+    return Timetable(times, turns / hz)
 
 
 def open_loop(
     address: tuple[str, int],
     requests: Sequence[bytes],
-    times: Sequence[tuple[float, int]],
+    plan: Timetable,
     *,
     connections: int,
     most_connections: int,
     drain_s: float,
 ) -> Span:
-    """Send by the timetable, then wait for answers.
+    """Send by the timetable, then wait for answers. The span is that of sending; answers may have come after it.
 
     Args:
         address: Host and port.
         requests: Requests; robot r sends the one of index r, modulo their number.
-        times: When which robot sends, in seconds from the start, in order.
+        plan: When which robot sends.
         connections: How many to open before the start.
         most_connections: How many there may be; beyond that a request waits here, and its latency counts on.
-        drain_s: How long to wait for answers after the last request.
+        drain_s: How long to wait for answers after the end of the timetable.
+
+    Raises:
+        OSError: The server does not take the connections that are opened before the start.
     """
     pool = Connections(address, connections)
     started = time.monotonic() + 0.01
-    due = [(started + after, requests[robot % len(requests)]) for after, robot in times]
+    due = [(started + after, requests[robot % len(requests)]) for after, robot in plan.times]
     sender = _Sender(pool, due, most_connections)
     alarm = Alarm()
     pool.epoll.register(alarm.fileno(), select.EPOLLIN)
     alarm.set(started)
-    now, last = started, due[-1][0]
-    while now < last + drain_s and not sender.finished():
-        for fd, event in pool.epoll.poll(min(1.0, last + drain_s - now)):
+    now, ended = started, started + plan.seconds
+    while now < ended + drain_s and not sender.finished():
+        for fd, event in pool.epoll.poll(min(1.0, ended + drain_s - now)):
             if fd == alarm.fileno():
                 alarm.clear()
             else:
@@ -126,7 +151,7 @@ def open_loop(
     sender.give_up(now)
     pool.close(note=True)
     alarm.close()
-    return Span(pool.log, started, last)
+    return Span(pool.log, started, ended)
 
 
 class _Sender:
@@ -182,27 +207,23 @@ class _Sender:
 
 
 def main(source: BinaryIO, sink: BinaryIO) -> None:
-    """Read a specification (a line of JSON, then the requests), run it, write the log (a line of JSON, then arrays)."""
+    """Read a specification (a line of JSON, then the requests), run it, write the log (a line of JSON, then arrays).
+
+    Where there is no server to measure, or none any more, the line of JSON has nothing but a `failure`, in words.
+    """
     spec: dict[str, Any] = json.loads(source.readline())
     requests = [source.read(size) for size in spec["sizes"]]
     gc.disable()  # nothing here is cyclic, and a pause would look like the server's
     with contextlib.suppress(OSError):  # its own waiting for a core must not look like the server's
         os.setpriority(os.PRIO_PROCESS, 0, spec["nice"])
-    address = (spec["host"], spec["port"])
     cpu_s, wall_s = time.process_time(), time.monotonic()
-    if "clients" in spec:
-        span = closed_loop(
-            address, requests, connections=spec["clients"], warm_s=spec["warm_s"], seconds=spec["seconds"]
-        )
-    else:
-        span = open_loop(
-            address,
-            requests,
-            timetable(spec["robots"], spec["hz"], spec["seconds"]),
-            connections=spec["connections"],
-            most_connections=spec["most_connections"],
-            drain_s=spec["drain_s"],
-        )
+    try:
+        span = _run(spec, requests)
+    except (OSError, BenchError) as error:
+        where = authority(spec["host"], spec["port"])
+        failure = f"expected a server at {where}, got: {error}" if isinstance(error, OSError) else str(error)
+        sink.write(json.dumps({"failure": failure}).encode() + b"\n")
+        return
     log = span.log
     note = {
         "count": len(log.status),
@@ -214,6 +235,22 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
     }
     sink.write(json.dumps(note).encode() + b"\n")
     sink.writelines(values.tobytes() for values in (log.due_s, log.sent_s, log.done_s, log.status))
+
+
+def _run(spec: Mapping[str, Any], requests: Sequence[bytes]) -> Span:
+    address = (spec["host"], spec["port"])
+    if "clients" in spec:
+        return closed_loop(
+            address, requests, connections=spec["clients"], warm_s=spec["warm_s"], seconds=spec["seconds"]
+        )
+    return open_loop(
+        address,
+        requests,
+        timetable(spec["robots"], spec["hz"], spec["seconds"]),
+        connections=spec["connections"],
+        most_connections=spec["most_connections"],
+        drain_s=spec["drain_s"],
+    )
 
 
 if __name__ == "__main__":

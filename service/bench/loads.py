@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from service.bench.errors import BenchError
+from service.bench.programs import module_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +42,10 @@ class Open:
     Attributes:
         robots: How many.
         hz: Frames a second of each.
-        seconds: How long they send.
+        seconds: How long they send, to a whole number of frames of each.
         connections: Connections opened before the start.
         most_connections: Most connections at one time.
-        drain_s: How long to wait for answers after the last frame.
+        drain_s: How long to wait for answers after the end of that.
     """
 
     robots: int
@@ -66,7 +66,7 @@ class Run:
         done_s: float64 [N], when its answer was whole.
         status: int16 [N], HTTP status; 0 for a connection that broke, -1 for no answer.
         started_s: From when the load was measured.
-        ended_s: Until when.
+        ended_s: Until when; in an open loop until the next frame would have been due, so that N frames take N periods.
         cpu_share: CPU time of the generator for each second that passed: 1.0 is a whole core.
         nice: Priority that the generator ran at.
         heads: Headers of some of the answers.
@@ -98,12 +98,12 @@ def run_load(address: tuple[str, int], requests: Sequence[bytes], load: Closed |
         nice: Priority that the generator asks for; below 0 needs the right to it, without which it goes on as it is.
 
     Raises:
-        BenchError: The generator failed, because there is no server for instance.
+        BenchError: There is no server, or none any more, or the generator itself failed.
     """
     spec = {"host": address[0], "port": address[1], "nice": nice, "sizes": [len(r) for r in requests], **asdict(load)}
     given = json.dumps(spec).encode() + b"\n" + b"".join(requests)
-    done = subprocess.run(
-        [sys.executable, "-m", "service.bench.generator"],
+    done = subprocess.run(  # noqa: S603 - this very program
+        module_command("service.bench.generator"),
         input=given,
         capture_output=True,
         check=False,
@@ -112,6 +112,8 @@ def run_load(address: tuple[str, int], requests: Sequence[bytes], load: Closed |
         raise BenchError(f"expected a load to run, the generator failed:\n{done.stderr.decode('utf-8', 'replace')}")
     line, _, arrays = done.stdout.partition(b"\n")
     note: dict[str, Any] = json.loads(line)
+    if "failure" in note:
+        raise BenchError(note["failure"])
     count = note.pop("count")
     times = np.frombuffer(arrays, np.float64, 3 * count).reshape(3, count)
     status = np.frombuffer(arrays, np.int16, count, offset=times.nbytes)

@@ -64,7 +64,8 @@ def _open(result: OpenSummary, capacity: float) -> Iterator[str]:
     share = f" = {result.in_time / capacity:.3f} of capacity" if capacity else ""
     deadline = "" if result.deadline_ms is None else f" within {result.deadline_ms:g} ms"
     yield f"    in time{deadline}: {result.in_time:.1f}/s{share}; missed {result.misses:.1%} of the frames"
-    yield f"    answered {result.answered:.1f}/s  {_spread(result.latency_ms)}{_refusals(result.refusals)}"
+    drained = f", {result.drained} more drained after the end" if result.drained else ""
+    yield f"    answered {result.answered:.1f}/s{drained}  {_spread(result.latency_ms)}{_refusals(result.refusals)}"
     late = "none" if result.late_ms is None else f"{result.late}, by {_spread(result.late_ms)}"
     yield f"    late: {late}"
     if result.refusal_ms is not None:
@@ -111,7 +112,7 @@ def draw(report: Report, path: Path) -> None:
     figure = Figure(figsize=(12, 4), layout="constrained")
     FigureCanvasAgg(figure)
     rates, latencies, stages = figure.subplots(1, 3)
-    last = [report.rounds[-1].closed[i] for i in range(len(report.clients()))]
+    last = list({closed.clients: closed for each in report.rounds for closed in each.closed}.values())
     names = [f"{clients} clients" for clients in report.clients()]
     values = [report.rate(clients) for clients in report.clients()]
     if report.open is not None:

@@ -55,6 +55,7 @@ class Report(BaseModel):
         cores: Cores of this machine that may be used.
         rounds: The rounds.
         open: The open loop, if there was one.
+        failure: What kept the rest from being measured, if anything did; of its round there are the loops before it.
     """
 
     url: str
@@ -63,6 +64,7 @@ class Report(BaseModel):
     cores: int
     rounds: list[Round]
     open: OpenSummary | None
+    failure: str | None
 
     def clients(self) -> list[int]:
         """The closed loops, by their clients."""
@@ -113,7 +115,8 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
         say: Told what is being done.
 
     Raises:
-        BenchError: Something keeps it from being measured.
+        BenchError: Something keeps it from being measured, from the first closed loop on. What comes between later is
+            in the report, beside what was measured by then.
     """
     with contextlib.ExitStack() as stack:
         ready_s, pid, url = None, config.pid, config.url or ""
@@ -129,19 +132,15 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
         if config.bundle is not None:
             ceiling = stack.enter_context(CeilingProcess(config.bundle, config.precision, cores))
         bound = _Bench(config, target, pid, _metrics_url(url, config), say)
-        rounds = []
-        for number in range(config.rounds):
-            say(f"round {number + 1} of {config.rounds}")
-            rounds.append(bound.round(ceiling))
-        report = Report(url=url, reply_bytes=len(reply), ready_s=ready_s, cores=cores, rounds=rounds, open=None)
-        if config.robots:
-            report.open = bound.open(config.robots, config.hz)
-        elif config.load:
-            offered = config.load * report.capacity()
-            if not offered:
-                raise BenchError("expected answers in the closed loops, to know what --load is a multiple of, got none")
-            robots = max(1, round(offered / config.hz))
-            report.open = bound.open(robots, offered / robots)  # near the rate asked for, and the load exactly
+        report = Report(
+            url=url, reply_bytes=len(reply), ready_s=ready_s, cores=cores, rounds=[], open=None, failure=None
+        )
+        try:
+            bound.fill(report, ceiling)
+        except BenchError as error:
+            if not any(each.closed for each in report.rounds):
+                raise
+            report.failure = str(error)
         return report
 
 
@@ -157,14 +156,28 @@ class _Bench:
         self._metrics_url = metrics_url
         self._say = say
 
-    def round(self, ceiling: CeilingProcess | None) -> Round:
+    def fill(self, report: Report, ceiling: CeilingProcess | None) -> None:
+        """Measure round by round, then the open loop; what has been measured is in the report at once."""
+        config = self._config
+        for number in range(config.rounds):
+            self._say(f"round {number + 1} of {config.rounds}")
+            report.rounds.append(Round(ceilings=[], closed=[]))
+            self.round(report.rounds[-1], ceiling)
+        if config.robots:
+            report.open = self.open(config.robots, config.hz)
+        elif config.load:
+            offered = config.load * report.capacity()
+            if not offered:
+                raise BenchError("expected answers in the closed loops, to know what --load is a multiple of, got none")
+            robots = max(1, round(offered / config.hz))
+            report.open = self.open(robots, offered / robots)  # near the rate asked for, and the load exactly
+
+    def round(self, into: Round, ceiling: CeilingProcess | None) -> None:
         seconds = max(0.5, self._config.seconds / 3)
-        ceilings = [ceiling.measure(seconds)] if ceiling else []
-        closed = []
+        into.ceilings += [ceiling.measure(seconds)] if ceiling else []
         for clients in self._config.clients:
-            closed.append(self.closed(clients))
-            ceilings += [ceiling.measure(seconds)] if ceiling else []
-        return Round(ceilings=ceilings, closed=closed)
+            into.closed.append(self.closed(clients))
+            into.ceilings += [ceiling.measure(seconds)] if ceiling else []
 
     def closed(self, clients: int) -> ClosedSummary:
         self._say(f"closed loop, {clients} clients, {self._config.seconds:g} s")
@@ -176,6 +189,10 @@ class _Bench:
 
     def open(self, robots: int, hz: float) -> OpenSummary:
         config = self._config
+        if round(hz * config.open_seconds) < 1:
+            raise BenchError(
+                f"expected --open-seconds long enough for a frame at {hz:.2g} Hz, got {config.open_seconds:g}"
+            )
         self._say(f"open loop, {robots} robots at {hz:.1f} Hz, {config.open_seconds:g} s")
         told = config.deadline_ms if config.send_deadline else None
         extra = {} if told is None else {"X-Deadline-Ms": f"{told:g}"}

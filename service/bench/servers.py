@@ -6,12 +6,12 @@ import contextlib
 import http.client
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.bench.errors import BenchError
+from service.bench.programs import module_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ def serving(bundle: Path, precision: str | None, options: Sequence[str]) -> Iter
     """
     place = bundle.absolute()
     port = _free_port()
-    command = [sys.executable, "-m", "service", "--port", str(port), "--models", str(place.parents[1])]
+    command = module_command("service", "--port", str(port), "--models", str(place.parents[1]))
     command += ["--model", place.parent.name, "--version", place.name]
     command += [*(["--precision", precision] if precision else []), *options]
     with tempfile.TemporaryFile() as log:

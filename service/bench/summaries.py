@@ -102,6 +102,13 @@ class ClosedSummary(BaseModel):
 class OpenSummary(BaseModel):
     """An open loop. Latency counts from when a frame was due to be sent.
 
+    The rates are of a span as long as that of sending, which begins and ends later by the time of the quickest answer,
+    as none can come sooner. So a server that keeps up is given all its answers, those to the last frames too, which
+    come a little after the end of sending as the first came a little after its beginning; and no rate is above what the
+    server can do, whatever the deadline, as it would be if the answers from a queue that it still works off were
+    divided by the time of sending alone. Those are `drained`; a few are where latencies differ. The misses are a share
+    of the frames, of all of them: an answer within its deadline is no miss, whenever it comes.
+
     Attributes:
         robots: How many robots.
         hz: Frames a second of each.
@@ -109,6 +116,7 @@ class OpenSummary(BaseModel):
         deadline_ms: Until when an answer is worth having.
         answered: Answers with status 200 a second.
         in_time: Of those, the ones within the deadline, a second.
+        drained: Number of answers with status 200 that came after the span, and count in neither rate.
         misses: Share of all frames without an answer in time.
         late: Number of answers after the deadline.
         late_ms: By how much those were late.
@@ -126,6 +134,7 @@ class OpenSummary(BaseModel):
     deadline_ms: float | None
     answered: float
     in_time: float
+    drained: int
     misses: float
     late: int
     late_ms: Percentiles | None
@@ -186,13 +195,15 @@ def summarise_open(
     limit_s = np.inf if deadline_ms is None else deadline_ms / 1000
     in_time = good & (took <= limit_s)
     late = good & ~in_time
+    drained = good & (run.done_s >= run.ended_s + took[good].min(initial=np.inf))
     return OpenSummary(
         robots=robots,
         hz=hz,
         offered=len(run.status) / run.seconds,
         deadline_ms=deadline_ms,
-        answered=np.count_nonzero(good) / run.seconds,
-        in_time=np.count_nonzero(in_time) / run.seconds,
+        answered=np.count_nonzero(good & ~drained) / run.seconds,
+        in_time=np.count_nonzero(in_time & ~drained) / run.seconds,
+        drained=int(np.count_nonzero(drained)),
         misses=1 - np.count_nonzero(in_time) / len(run.status),
         late=int(np.count_nonzero(late)),
         late_ms=percentiles(took[late] - limit_s),
@@ -205,7 +216,7 @@ def summarise_open(
             nice=run.nice,
             lag_ms=percentiles((run.sent_s - run.due_s)[run.status != UNANSWERED]),
         ),
-        server=summarise_server(samples, len(run.status), run.seconds),
+        server=summarise_server(samples, len(run.status), samples[-1].at_s - samples[0].at_s),
     )
 
 
@@ -214,8 +225,8 @@ def summarise_server(samples: Sequence[Sample], requests: int, seconds: float) -
 
     Args:
         samples: Taken while the load ran, and a little around it.
-        requests: Requests that ended in the time that was measured.
-        seconds: That time.
+        requests: Requests that ended in the time that counts.
+        seconds: That time; in an open loop all that the samples span, as every request counts there.
     """
     at = np.array([sample.at_s for sample in samples])
     memory, cpu, queue = (

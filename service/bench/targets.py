@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from service.bench.errors import BenchError
 from service.bench.payloads import Payload, draw_frame
-from service.bench.wire import request_bytes
+from service.bench.wire import authority, request_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,11 @@ class Target:
     headers: Mapping[str, str]
     bodies: Sequence[bytes]
 
+    @property
+    def authority(self) -> str:
+        """Host and port, as a URL has them."""
+        return authority(self.host, self.port)
+
     def requests(self, extra: Mapping[str, str], streams: int = 0) -> list[bytes]:
         """The requests, ready to be sent.
 
@@ -47,7 +52,7 @@ class Target:
         count = max(len(headers), len(self.bodies))
         return [
             request_bytes(
-                f"{self.host}:{self.port}",
+                self.authority,
                 self.path,
                 {**self.headers, **extra, **headers[index % len(headers)]},
                 self.bodies[index % len(self.bodies)],
@@ -80,9 +85,11 @@ def segment_target(url: str, payloads: Sequence[Payload], accept: str) -> Target
 def v2_target(url: str, model: str, tensor: str, output: str) -> Target:
     """`POST /v2/models/{model}/infer` with one 64x64 frame as a binary tensor uint8 [1,64,64,3], and one back.
 
+    A path in the URL is where a gateway has put the server, and stays before `/v2`, unless it is the whole route.
+
     Source: Open Inference Protocol, binary tensor data extension.
     """
-    host, port, _ = _parts(url)
+    host, port, path = _parts(url)
     pixels = draw_frame(64, 64).tobytes()
     declared = {"binary_data_size": len(pixels)}
     header = json.dumps(
@@ -93,7 +100,7 @@ def v2_target(url: str, model: str, tensor: str, output: str) -> Target:
         separators=(",", ":"),
     ).encode()
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(header))}
-    return Target(host, port, f"/v2/models/{model}/infer", headers, [header + pixels])
+    return Target(host, port, _infer_route(path, model), headers, [header + pixels])
 
 
 def probe(target: Target, timeout_s: float = 10.0) -> bytes:
@@ -110,17 +117,30 @@ def probe(target: Target, timeout_s: float = 10.0) -> bytes:
             response = connection.getresponse()
             content = response.read()
             if response.status != 200:
+                said = _redirection(response) or content[:300].decode("utf-8", "replace")
                 raise BenchError(
-                    f"expected status 200 from {target.host}:{target.port}{target.path}, "
-                    f"got {response.status}: {content[:300].decode('utf-8', 'replace')}"
+                    f"expected status 200 from {target.authority}{target.path}, got {response.status}: {said}"
                 )
     except (OSError, http.client.HTTPException) as error:
         raise BenchError(
-            f"expected a server at {target.host}:{target.port}, got no answer ({error}); start it, or use --serve"
+            f"expected a server at {target.authority}, got no answer ({error}); start it, or use --serve"
         ) from error
     finally:
         connection.close()
     return content
+
+
+def _redirection(response: http.client.HTTPResponse) -> str:
+    """Where an answer sends its reader on to; redirections are not followed, as each would be measured too."""
+    location = response.getheader("Location")
+    return f"it redirects to {location}; aim --url at where that leads" if location else ""
+
+
+def _infer_route(path: str, model: str) -> str:
+    prefix, mark, query = path.partition("?")
+    prefix = prefix.rstrip("/")
+    route = prefix if prefix.endswith("/infer") else f"{prefix.removesuffix('/v2')}/v2/models/{model}/infer"
+    return route + mark + query
 
 
 def _parts(url: str) -> tuple[str, int, str]:

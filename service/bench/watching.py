@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import threading
 import time
@@ -16,6 +17,7 @@ __all__ = ["Sample", "Watch", "cpu_seconds", "resident_bytes", "tree_of"]
 
 _PAGE: Final = 4096
 _TICKS: Final = 100
+_ENDED: Final = "ZX"  # states of a process whose end its parent has not yet asked for
 _WANTED: Final = re.compile(
     rb"^(process_resident_memory_bytes|process_cpu_seconds_total|robomask_queue_depth) ([0-9.eE+-]+)$", re.MULTILINE
 )
@@ -74,9 +76,16 @@ class Watch:
         told = _metrics(self._url) if self._url else {}
         memory, cpu = told.get("process_resident_memory_bytes"), told.get("process_cpu_seconds_total")
         if self._pid is not None:
-            tree = tree_of(self._pid)
-            memory, cpu = resident_bytes(tree), cpu_seconds(tree)
+            memory, cpu = _used_by(self._pid)
         return Sample(time.monotonic(), memory, cpu, told.get("robomask_queue_depth"))
+
+
+def _used_by(pid: int) -> tuple[float | None, float | None]:
+    """Memory and CPU time of a process and its children; None once it has ended, which would look like none used."""
+    tree = tree_of(pid)
+    used = resident_bytes(tree), cpu_seconds(tree)
+    fields = _stat(pid)
+    return (None, None) if fields is None or fields[0] in _ENDED else used
 
 
 def tree_of(pid: int) -> list[int]:
@@ -119,6 +128,6 @@ def _metrics(url: str) -> dict[str, float]:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - the address that is measured
             page: bytes = response.read()
-    except OSError:
+    except (OSError, http.client.HTTPException):  # also of a server that ends in the middle of its answer
         return {}
     return {name.decode(): float(value) for name, value in _WANTED.findall(page)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Reply", "read_reply", "request_bytes"]
+__all__ = ["Reply", "authority", "read_reply", "request_bytes"]
 
 
 class Reply(NamedTuple):
@@ -22,6 +22,15 @@ class Reply(NamedTuple):
     status: int
     head: bytes
     closes: bool
+
+
+def authority(host: str, port: int) -> str:
+    """Host and port as they stand in a URL and in `Host`; the colons of an IPv6 address in brackets.
+
+    >>> authority("robots", 8000), authority("::1", 8000)
+    ('robots:8000', '[::1]:8000')
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def request_bytes(host: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from pydantic_settings import CliApp
 from service.bench.config import BenchConfig
 from service.bench.errors import BenchError
 from service.bench.reports import draw, text_of
-from service.bench.running import bench
+from service.bench.running import Report, bench
 from service.commands.refusal import refuse
 
 __all__ = ["main"]
@@ -37,6 +37,13 @@ def main(argv: list[str]) -> int:
         print("robomask bench: interrupted, nothing is kept", file=sys.stderr)
         return 130
     print(text_of(report))
+    written = _write(report, config)
+    if report.failure is not None:
+        print(f"robomask bench: {report.failure}; these are the figures from before that", file=sys.stderr)
+    return 0 if written and report.failure is None else 1
+
+
+def _write(report: Report, config: BenchConfig) -> bool:
     try:
         if config.json_file is not None:
             config.json_file.write_text(report.model_dump_json(indent=2) + "\n")
@@ -46,5 +53,5 @@ def main(argv: list[str]) -> int:
             print(config.plot)
     except OSError as error:
         print(f"robomask bench: expected to write the figures, got: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return False
+    return True

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from service_kit import Running
+from small_servers import GOOD, small_server
 
 from service.bench.ceiling import Ceiling, CeilingProcess
 from service.bench.errors import BenchError
 from service.bench.running import Round
-from service.bench.watching import tree_of
+from service.bench.watching import Watch, tree_of
 from service.commands.bench import main
 
 QUICK = ["--seconds", "0.2", "--rounds", "1", "--open-seconds", "0.4"]
@@ -56,6 +57,15 @@ def test_it_starts_the_service_itself(repository: Path, capsys: pytest.CaptureFi
     assert "ready after" in capsys.readouterr().out
 
 
+def test_it_starts_this_very_service_in_a_folder_that_has_another_of_that_name(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--serve", "--bundle", str(repository / "tiny" / "1"), "--clients", "1", *QUICK]) == 0
+
+
 def test_a_service_that_does_not_start_is_quoted(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--serve", "--bundle", str(repository / "tiny" / "9"), *QUICK]) == 1
     assert "version 9" in capsys.readouterr().err
@@ -68,6 +78,7 @@ def test_a_service_that_does_not_start_is_quoted(repository: Path, capsys: pytes
         (["--plot", "x.txt"], 2, "expected a name that ends in .png"),
         (["--robots", "2", "--hz", "0.1", "--open-seconds", "4"], 2, "expected an open loop long enough"),
         (["--url", "http://here:port"], 1, "expected an address"),
+        (["--pid", str(2**22 + 1)], 2, "expected a process of this machine"),
     ],
 )
 def test_what_would_fail_in_the_end_is_said_at_the_start(
@@ -76,6 +87,52 @@ def test_what_would_fail_in_the_end_is_said_at_the_start(
     where = [] if "--url" in options else ["--url", "http://127.0.0.1:1"]
     assert main([*where, *options]) == status
     assert words in capsys.readouterr().err
+
+
+def test_a_frame_a_second_for_a_second_is_one_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    with small_server(GOOD) as server:
+        url = "http://{}:{}/segment".format(*server.address)
+        options = ["--clients", "[]", "--robots", "1", "--hz", "1", "--open-seconds", "1", "--deadline-ms", "30000"]
+        assert main(["--url", url, *options]) == 0
+    said = capsys.readouterr().out
+    assert "1.0 frames/s offered" in said
+    assert "in time within 30000 ms: 1.0/s" in said
+
+
+def test_a_server_that_goes_away_later_leaves_what_was_measured_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    with small_server(GOOD, connections=6) as server:  # the probe's, 1 + 2 of a round, 1 + 1 of the next
+        where = ["--url", "http://{}:{}".format(*server.address), "--protocol", "v2"]
+        options = ["--clients", "1,2", "--seconds", "0.1", "--rounds", "3"]
+        assert main([*where, *options, "--json", str(figures), "--plot", str(picture)]) == 1
+    said = capsys.readouterr()
+    assert "2 clients:" in said.out
+    assert "none of 2 connections could be opened again; these are the figures from before that" in said.err
+    report = json.loads(figures.read_text())
+    assert [[loop["clients"] for loop in each["closed"]] for each in report["rounds"]] == [[1, 2], [1]]
+    assert "went away" in report["failure"]
+    assert picture.exists()
+
+
+def test_an_open_loop_too_short_for_a_frame_leaves_the_closed_loops(capsys: pytest.CaptureFixture[str]) -> None:
+    with small_server(GOOD) as server:
+        where = ["--url", "http://{}:{}".format(*server.address), "--protocol", "v2"]
+        assert main([*where, "--clients", "1", "--load", "0.000001", *QUICK]) == 1
+    said = capsys.readouterr()
+    assert "1 client:" in said.out
+    assert "expected --open-seconds long enough for a frame" in said.err
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_what_a_process_used_is_unknown_once_it_has_ended(reaped: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        with Watch(process.pid, None, pace_s=60) as watch:
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        assert (watch.samples[0].resident_bytes or 0) > 0
+        assert watch.samples[-1][1:] == (None, None, None)
 
 
 def test_told_to_stop_it_stops_the_service_that_it_started(repository: Path) -> None:

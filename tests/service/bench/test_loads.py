@@ -1,17 +1,13 @@
 """Loads against real servers: what is sent, when, and what is noted of it."""
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 from service_kit import Running
+from small_servers import GOOD, small_server
 
 from service.bench.connections import BROKEN, UNANSWERED
 from service.bench.errors import BenchError
-from service.bench.generator import open_loop
+from service.bench.generator import Timetable, open_loop
 from service.bench.loads import Closed, Open, run_load
 from service.bench.payloads import KINDS, payloads_of
 from service.bench.targets import Target, probe, segment_target, v2_target
@@ -22,35 +18,11 @@ def target(service: Running) -> Target:
     return segment_target(f"http://127.0.0.1:{service.port}", payloads_of(["png"]), "application/json")
 
 
-@contextmanager
-def raw_server(answer: bytes | None) -> Iterator[tuple[str, int]]:
-    """Reads a request and gives this answer, again and again; with None it hangs up, with b"" it says nothing."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def talk(connection: socket.socket) -> None:
-        with connection:
-            while connection.recv(65536):
-                if answer is None:
-                    return
-                connection.sendall(answer)
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=talk, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+PLAIN = [b"POST / HTTP/1.1\r\n\r\n"]
 
 
-GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver-timing: infer;dur=1.5\r\n\r\nok"
+def at_once(count: int) -> Timetable:
+    return Timetable([(0.0, 0)] * count, seconds=1.0)
 
 
 def test_a_closed_loop_notes_every_answer_in_its_time(service: Running, target: Target) -> None:
@@ -71,11 +43,16 @@ def test_an_open_loop_keeps_its_timetable_whatever_the_answers_take(service: Run
     assert (run.sent_s >= run.due_s).all()
 
 
+@pytest.mark.parametrize(("robots", "hz", "seconds"), [(5, 20, 0.2), (1, 1, 1), (3, 10, 0.21)])
+def test_frames_at_one_rate_take_as_many_periods_as_there_are_frames(robots: int, hz: float, seconds: float) -> None:
+    with small_server(GOOD) as server:
+        run = run_load(server.address, PLAIN, Open(robots, hz, seconds))
+    assert len(run.status) / run.seconds == pytest.approx(robots * hz)
+
+
 def test_what_waits_for_a_connection_counts_from_when_it_was_due() -> None:
-    with raw_server(GOOD) as address:
-        span = open_loop(
-            address, [b"POST / HTTP/1.1\r\n\r\n"], [(0.0, 0)] * 30, connections=1, most_connections=1, drain_s=5.0
-        )
+    with small_server(GOOD) as server:
+        span = open_loop(server.address, PLAIN, at_once(30), connections=1, most_connections=1, drain_s=5.0)
     log = span.log
     assert len(log.status) == 30
     assert set(log.due_s) == {span.started_s}
@@ -84,19 +61,15 @@ def test_what_waits_for_a_connection_counts_from_when_it_was_due() -> None:
 
 
 def test_a_connection_is_opened_when_none_is_free() -> None:
-    with raw_server(b"") as address:
-        span = open_loop(
-            address, [b"POST / HTTP/1.1\r\n\r\n"], [(0.0, 0)] * 5, connections=1, most_connections=9, drain_s=0.1
-        )
+    with small_server(b"") as server:
+        span = open_loop(server.address, PLAIN, at_once(5), connections=1, most_connections=9, drain_s=0.1)
     assert list(span.log.status) == [UNANSWERED] * 5
     assert all(sent <= done for sent, done in zip(span.log.sent_s, span.log.done_s, strict=True))
 
 
 def test_a_connection_that_breaks_is_noted_and_opened_again() -> None:
-    with raw_server(None) as address:
-        span = open_loop(
-            address, [b"POST / HTTP/1.1\r\n\r\n"], [(0.0, 0)] * 5, connections=1, most_connections=2, drain_s=5.0
-        )
+    with small_server(None) as server:
+        span = open_loop(server.address, PLAIN, at_once(5), connections=1, most_connections=2, drain_s=5.0)
     assert list(span.log.status) == [BROKEN] * 5
 
 
@@ -117,16 +90,62 @@ def test_streams_have_names_of_their_own(target: Target) -> None:
 def test_a_v2_request_is_a_header_and_a_tensor() -> None:
     target = v2_target("http://127.0.0.1:9", "seg", "image", "mask")
     length = int(target.headers["Inference-Header-Content-Length"])
-    assert target.path == "/v2/models/seg/infer"
     assert target.bodies[0][:length].endswith(b"}")
     assert len(target.bodies[0]) == length + 64 * 64 * 3
 
 
-def test_nobody_there_is_said() -> None:
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("", "/v2/models/seg/infer"),
+        ("/", "/v2/models/seg/infer"),
+        ("/v2", "/v2/models/seg/infer"),
+        ("/robomask", "/robomask/v2/models/seg/infer"),
+        ("/robomask/?key=1", "/robomask/v2/models/seg/infer?key=1"),
+        ("/robomask/v2/models/other/versions/2/infer", "/robomask/v2/models/other/versions/2/infer"),
+    ],
+)
+def test_a_v2_request_goes_to_where_a_gateway_has_put_the_server(path: str, route: str) -> None:
+    assert v2_target(f"http://gateway{path}", "seg", "image", "mask").path == route
+
+
+def test_a_server_is_named_to_itself_in_the_same_way_by_the_probe_and_under_load() -> None:
+    with small_server(GOOD, host="::1") as server:
+        port = server.address[1]
+        target = segment_target(f"http://[::1]:{port}", payloads_of(["png"]), "*/*")
+        probe(target)
+        run_load(("::1", port), target.requests({}), Open(robots=1, hz=10, seconds=0.1))
+    assert [head.count(b"Host: [::1]:%d\r\n" % port) for head in server.heads] == [1, 1]
+
+
+def test_nobody_there_is_said_in_one_line() -> None:
     with pytest.raises(BenchError, match="start it"):
         probe(segment_target("http://127.0.0.1:9", payloads_of(["png"]), "*/*"))
-    with pytest.raises(BenchError, match="ConnectionRefused"):
-        run_load(("127.0.0.1", 9), [b""], Closed(1, 0.1))
+    for load in (Closed(1, 0.1), Open(1, 10, 0.1)):
+        with pytest.raises(BenchError, match=r"^expected a server at 127\.0\.0\.1:9, got: .*Connection refused$"):
+            run_load(("127.0.0.1", 9), [b""], load)
+
+
+@pytest.mark.parametrize("warm_s", [0.0, 60.0])
+def test_a_server_that_goes_away_in_a_closed_loop_is_said_at_once_and_in_one_line(warm_s: float) -> None:
+    with small_server(GOOD, connections=1) as server, pytest.raises(BenchError) as caught:
+        run_load(server.address, PLAIN, Closed(2, 60.0, warm_s))
+    host, port = server.address
+    assert str(caught.value) == (
+        f"expected the server at {host}:{port} to go on answering, it went away: "
+        "none of 2 connections could be opened again"
+    )
+
+
+def test_a_closed_loop_of_no_time_measures_nothing() -> None:
+    with small_server(GOOD) as server, pytest.raises(BenchError, match="expected a time"):
+        run_load(server.address, PLAIN, Closed(1, 1e-15, warm_s=0.0))
+
+
+def test_a_redirection_is_said_with_where_it_leads() -> None:
+    moved = b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://robots.example/segment\r\nContent-Length: 0\r\n\r\n"
+    with small_server(moved) as server, pytest.raises(BenchError, match=r"308: .* to https://robots\.example/segment;"):
+        probe(segment_target("http://{}:{}".format(*server.address), payloads_of(["png"]), "*/*"))
 
 
 def test_a_refusal_is_said_before_anything_is_measured(service: Running) -> None:

@@ -9,7 +9,8 @@ from service.bench.watching import Sample
 
 
 def run_of(latencies_s: list[float], statuses: list[int]) -> Run:
-    due = np.arange(len(latencies_s), dtype=float)
+    """Frames at one rate for two seconds."""
+    due = 2.0 * np.arange(len(latencies_s)) / len(latencies_s)
     return Run(
         due_s=due,
         sent_s=due + 0.001,
@@ -40,6 +41,35 @@ def test_an_answer_counts_as_in_time_up_to_its_deadline_and_as_late_beyond() -> 
     assert result.stages_ms == {"queue": 2, "infer": 4}
     assert result.generator.lag_ms is not None
     assert result.generator.lag_ms.p50 == pytest.approx(1)
+
+
+def overloaded(capacity: float, offered: float) -> Run:
+    """What a server makes of two seconds of frames that answers one after the other, and each of them in the end."""
+    count = round(2 * offered)
+    answered_s, due_s = (np.arange(count) + 1) / capacity, np.arange(count) / offered
+    return run_of(list(answered_s - due_s), [200] * count)
+
+
+@pytest.mark.parametrize("deadline_ms", [None, 10_000])
+def test_what_a_server_answers_once_no_frame_comes_any_more_is_in_no_rate(deadline_ms: float | None) -> None:
+    result = summarise_open(overloaded(capacity=50, offered=100), 10, 10, deadline_ms, samples_of([1, 1]))
+    assert (result.offered, result.answered, result.in_time) == (100, 50, 50)
+    assert result.drained == 100
+    assert (result.misses, result.late) == (0, 0)
+
+
+def test_a_server_that_keeps_up_is_given_the_answers_that_come_a_little_after_the_end() -> None:
+    run = run_of([0.09] * 200, [200] * 200)
+    assert run.done_s[-1] > run.ended_s
+    result = summarise_open(run, 10, 10, 100, samples_of([1, 1]))
+    assert (result.offered, result.answered, result.in_time) == (100, 100, 100)
+    assert (result.drained, result.misses) == (0, 0)
+
+
+def test_the_cpu_time_of_an_open_loop_is_that_of_all_its_frames_drained_ones_too() -> None:
+    seven_seconds = [Sample(0.0, None, 1.0, None), Sample(7.0, None, 3.0, None)]
+    result = summarise_open(overloaded(capacity=50, offered=100), 10, 10, None, seven_seconds)
+    assert result.server.cpu_ms_per_request == pytest.approx(2000 / 200)
 
 
 def test_a_closed_loop_counts_what_was_answered() -> None:

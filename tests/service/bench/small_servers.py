@@ -1,0 +1,65 @@
+"""Servers of a few lines, for what the service itself does not do: keep silent, hang up, redirect, go away."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver-timing: infer;dur=1.5\r\n\r\nok"
+
+
+class SmallServer:
+    """Gives the same answer to every request.
+
+    Args:
+        answer: The answer; with None it hangs up, with b"" it says nothing.
+        host: Where to listen.
+        connections: With one more than these it goes away, and all of them with it.
+    """
+
+    def __init__(self, answer: bytes | None, host: str, connections: int) -> None:
+        self._answer = answer
+        self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._connections = connections
+        self._taken: list[socket.socket] = []
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self.heads: list[bytes] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Go away."""
+        for each in (self._listener, *self._taken):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while len(self._taken) <= self._connections:
+                connection, _ = self._listener.accept()
+                self._taken.append(connection)
+                if len(self._taken) <= self._connections:
+                    threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+        self.close()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError), connection.makefile("rb") as source:
+            while head := b"".join(iter(source.readline, b"\r\n")):
+                self.heads.append(head)
+                lengths = [line[15:] for line in head.lower().splitlines() if line.startswith(b"content-length:")]
+                source.read(int(lengths[0]) if lengths else 0)
+                if self._answer is None:
+                    return
+                connection.sendall(self._answer)
+
+
+@contextmanager
+def small_server(answer: bytes | None, host: str = "127.0.0.1", connections: int = 10_000) -> Iterator[SmallServer]:
+    """A small server, for as long as it is needed."""
+    server = SmallServer(answer, host, connections)
+    try:
+        yield server
+    finally:
+        server.close()
