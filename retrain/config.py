@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from export.succession import TOLERANCE
 from service.client.admin import gate_of
@@ -26,6 +27,8 @@ class RetrainConfig(TrainConfig):
 
     The same command goes on where an earlier one stopped.
     """
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask retrain")
 
     models: Path = Field(Path("models"), description="the model repository, whose newest version is the one in service")
     name: str | None = Field(

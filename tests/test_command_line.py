@@ -38,7 +38,7 @@ def test_every_command_says_what_it_can(name: str, capsys: pytest.CaptureFixture
     except SystemExit as stop:  # how argparse ends after its help
         status = stop.code
     assert status == 0
-    assert "usage:" in capsys.readouterr().out
+    assert f"usage: robomask {name}" in capsys.readouterr().out
 
 
 def test_an_option_out_of_its_range_is_named_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,6 +202,7 @@ class TrainConfig(Config):
     """One finetuning run."""
 
     model_config = SettingsConfigDict(
+        cli_prog_name="robomask train",
         cli_shortcuts={"machine.precision": "precision", "machine.threads": "threads", "model.init": "init"},
     )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
-from pydantic_settings import CliPositionalArg
+from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from training.config import Config
 from training.data.sides import read_sides_again
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 class AverageConfig(Config):
     """Average the weights of finished runs on the same data into a run folder of its own."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask average")
 
     runs: CliPositionalArg[list[Path]] = Field(min_length=1, description="finished runs of one network on one split")
     out: Path = Field(description="the run folder to write")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from pydantic_settings import CliApp, CliPositionalArg
+from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
 
 from export.cross_validate import cross_validate
 from export.evaluate import EvaluationError, evaluate
@@ -38,6 +38,8 @@ class EvaluateConfig(Config):
     Several run folders are taken as the folds of a cross-validation: every frame is measured with the run that held its
     scene out.
     """
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask evaluate")
 
     model: CliPositionalArg[list[str]] = Field(
         min_length=1,

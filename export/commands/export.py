@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import CliApp, CliPositionalArg
+from pydantic_settings import CliApp, CliPositionalArg, SettingsConfigDict
 
 from export.commands.evaluate import select
 from export.pack import DEFAULT_NAME, pack
@@ -28,6 +28,8 @@ class ExportConfig(Config):
 
     A bundle can be exported once more, to give it precisions that it has not.
     """
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask export")
 
     source: CliPositionalArg[Path] = Field(description="a finished run folder, or a bundle")
     models: Path = Field(Path("models"), description="the model repository to publish into")

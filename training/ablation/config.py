@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.ablation.rows import BY_NAME, ROWS, Row
 from training.config import AugmentConfig, Config, OptimConfig
@@ -43,6 +44,8 @@ class Budget(Config):
 
 class AblateConfig(Config):
     """One run of the study: rows, times folds of scenes, times seeds."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask ablate")
 
     out: Path = Field(description="the folder of results; what is there already is not done again")
     data: Path = Field(description="a labelled data set with scenes")

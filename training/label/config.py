@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.config import Config
 
 
 class LabelConfig(Config):
     """Propose masks for clips from motion alone, or by trained models; write them for correction, measure them."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask label")
 
     clips: Path = Field(description="clips as for `robomask pretrain`: .npz, videos, TFRecords, or a folder of these")
     out: Path | None = Field(None, description="a new folder for frames as PNG and `annotations.json` (COCO)")

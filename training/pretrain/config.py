@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.config import Config, MachineConfig, Trackers
 from training.pretrain.presets import PRIOR_PRESETS, VQVAE_PRESETS, Preset, merged
@@ -150,6 +151,8 @@ class PriorSize(Config):
 class VQVAERunConfig(PretrainConfig):
     """One run of `robomask pretrain vqvae`."""
 
+    model_config = SettingsConfigDict(cli_prog_name="robomask pretrain vqvae")
+
     PRESETS: ClassVar[dict[str, Preset]] = VQVAE_PRESETS
 
     model: VQVAESize = Field(default_factory=VQVAESize)
@@ -157,6 +160,8 @@ class VQVAERunConfig(PretrainConfig):
 
 class PriorRunConfig(PretrainConfig):
     """One run of `robomask pretrain prior`."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask pretrain prior")
 
     PRESETS: ClassVar[dict[str, Preset]] = PRIOR_PRESETS
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.config import Config
 
 
 class SimulateConfig(Config):
     """Clips of a simulated robot-pushing bin with exact masks, or a comparison of them with real frames."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask simulate")
 
     out: Path | None = Field(None, description="folder for the shards (.npz); those found there are kept")
     clips: int = Field(1000, gt=0, description="clips in all; each is a scene of its own")

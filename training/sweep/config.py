@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from training.config import Config, MachineConfig, TrainConfig
 from training.schedule import Schedule
@@ -35,6 +36,8 @@ class Space(Config):
 
 class SweepConfig(TrainConfig):
     """A search; settings of `robomask train` that `space` does not name are those of every trial."""
+
+    model_config = SettingsConfigDict(cli_prog_name="robomask sweep")
 
     machine: MachineConfig = MachineConfig(devices=1)  # a trial to a process; more of them are more sweeps
     trials: int = Field(30, gt=0, description="trials in all, those of earlier starts included")
