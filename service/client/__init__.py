@@ -20,9 +20,11 @@ from service.client.errors import (
     DeadlineExceeded,
     ModelUnknown,
     NotReady,
+    Redirected,
     ServiceFault,
     ServiceRefused,
     Superseded,
+    TokenInvalid,
     Unavailable,
     Unreachable,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "ModelUnknown",
     "NotReady",
     "Options",
+    "Redirected",
     "Retries",
     "Segmentation",
     "ServiceFault",
@@ -59,6 +62,7 @@ __all__ = [
     "Stream",
     "StreamResult",
     "Superseded",
+    "TokenInvalid",
     "Unavailable",
     "Unreachable",
 ]

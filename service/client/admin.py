@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import httpx
 
-from service.client.address import check_address
-from service.client.errors import AnswerUnreadable, Unreachable, refusal
+from service.client.address import check_address, connections_to
+from service.client.errors import AnswerUnreadable, TokenInvalid, Unreachable, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ class ModelAdmin:
 
     Raises:
         AddressInvalid: The URL is no address of a service.
+        TokenInvalid: No header can hold the token.
     """
 
     def __init__(
@@ -42,9 +43,13 @@ class ModelAdmin:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         token = (token or "").strip()  # one that comes from a file may end in a new line
+        if not (token.isascii() and token.isprintable()):
+            raise TokenInvalid(
+                "expected an admin token of printable ASCII, as HTTP's headers are, got other characters"
+            )
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._url = url
-        self._http = httpx.Client(base_url=check_address(url), headers=headers, timeout=timeout_s, transport=transport)
+        self._url = check_address(url)
+        self._http = connections_to(self._url, httpx.Client, headers=headers, timeout=timeout_s, transport=transport)
 
     def listing(self) -> Listing:
         """Versions, what each is doing, the trial, and what was done lately.
@@ -100,8 +105,8 @@ class ModelAdmin:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise Unreachable(f"expected a service at {self._url}, got {error!r}; does it run?") from error
-        if answer.is_error:
-            raise refusal(answer.status_code, answer.headers, answer.content, time.time())
+        if not answer.is_success:
+            raise refusal(answer.status_code, answer.headers, answer.content, time.time(), path)
         try:
             document = answer.json()
         except ValueError:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from service.client.address import check_address
+from service.client.address import check_address, connections_to
 from service.client.errors import ClientError, DeadlineExceeded, Unreachable, refusal
-from service.client.options import GRACE_S, Options, headers_of, query_of
+from service.client.network import Until, end_with_their_tries
+from service.client.options import GRACE_S, Options, deadline_s, headers_of, query_of
 from service.client.pictures import Body, Frames, body_of
 from service.client.results import Segmentation, read_answer
 from service.client.retries import Retries
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 __all__ = ["AsyncClient", "Client"]
+
+_ROUTE: Final = "/segment"
 
 
 class Client:
@@ -51,8 +53,9 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http = httpx.Client(base_url=check_address(url), timeout=timeout_s, headers=headers, transport=transport)
-        self._url = url
+        self._url = check_address(url)
+        self._http = connections_to(self._url, httpx.Client, timeout=timeout_s, headers=headers, transport=transport)
+        end_with_their_tries(self._http)
         self._headers = dict(headers or {})
         self._retries = retries or Retries()
         self._timeout_s = timeout_s
@@ -133,10 +136,10 @@ class AsyncClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=check_address(url), timeout=timeout_s, headers=headers, transport=transport
+        self._url = check_address(url)
+        self._http = connections_to(
+            self._url, httpx.AsyncClient, timeout=timeout_s, headers=headers, transport=transport
         )
-        self._url = url
         self._headers = dict(headers or {})
         self._retries = retries or Retries()
         self._timeout_s = timeout_s
@@ -148,10 +151,11 @@ class AsyncClient:
         call = _Call(self._url, body_of(frames), options, self._retries, self._timeout_s, self._clock)
         while True:
             try:
-                async with self._http.stream(**call.request()) as response:
+                request = call.request()
+                async with asyncio.timeout(call.patience_s()), self._http.stream(**request) as response:
                     content = b"".join([call.in_time(part) async for part in response.aiter_bytes()])
                 return call.read(response, content)
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, TimeoutError) as error:
                 wait = call.after(call.failure(error), error)
             except ClientError as error:
                 wait = call.after(error, error)
@@ -196,12 +200,17 @@ class _Call:
 
     def __post_init__(self) -> None:
         self.query = query_of(self.options)
+        self.allowed_s = deadline_s(self.options)
         self.started_s = self.clock()
 
     def remaining_s(self) -> float | None:
         """What is left of the deadline; None if there is none."""
-        deadline = self.options.get("deadline_ms")
-        return None if deadline is None or deadline == math.inf else deadline / 1000 - (self.clock() - self.started_s)
+        return None if self.allowed_s is None else self.allowed_s - (self.clock() - self.started_s)
+
+    def patience_s(self) -> float | None:
+        """For how long anything is waited for, the service's refusal included; None if there is no deadline."""
+        remaining = self.remaining_s()
+        return None if remaining is None else remaining + GRACE_S
 
     def request(self) -> dict[str, Any]:
         """Arguments of `httpx.Client.request` for the next try.
@@ -215,21 +224,21 @@ class _Call:
         self.tried += 1
         return {
             "method": "POST",
-            "url": "/segment",
+            "url": _ROUTE,
             "params": self.query,
             "content": self.body.content,
             "headers": {"Content-Type": self.body.content_type} | headers_of(self.options, remaining),
-            "timeout": self.timeout_s if remaining is None else remaining + GRACE_S,
+            "timeout": self._timeout(),
         }
 
     def in_time(self, part: bytes) -> bytes:
-        """An answer or a part of one; httpx's own timeout is for each part anew, and would never end one that trickles.
+        """A part of an answer; httpx's own timeout is for each part anew, and would never end one that trickles.
 
         Raises:
-            DeadlineExceeded: Its time is over.
+            DeadlineExceeded: Not even a refusal is waited for any more.
         """
-        remaining = self.remaining_s()
-        if remaining is not None and remaining < -GRACE_S:
+        patience = self.patience_s()
+        if patience is not None and patience < 0:
             raise self._too_late("got it later")
         return part
 
@@ -240,13 +249,16 @@ class _Call:
             DeadlineExceeded: It is there, but too late.
             ClientError: It is a refusal, or none that can be read.
         """
-        if response.is_success:
-            return read_answer(response.headers, self.in_time(content))
-        raise refusal(response.status_code, response.headers, content, time.time())
+        if not response.is_success:
+            raise refusal(response.status_code, response.headers, content, time.time(), _ROUTE)
+        remaining = self.remaining_s()
+        if remaining is not None and remaining < 0:
+            raise self._too_late("got it later")
+        return read_answer(response.headers, content)
 
-    def failure(self, error: httpx.HTTPError) -> ClientError:
+    def failure(self, error: httpx.HTTPError | TimeoutError) -> ClientError:
         """What it means that a try got no answer."""
-        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+        if isinstance(error, httpx.TimeoutException | TimeoutError) and not isinstance(error, httpx.ConnectTimeout):
             return self._too_late("got none")
         why = str(error) or type(error).__name__
         return Unreachable(f"expected a service at {self.address}, got no answer ({why}); does it run?")
@@ -262,6 +274,12 @@ class _Call:
             raise error from (cause if cause is not error else None)
         return wait
 
+    def _timeout(self) -> httpx.Timeout:
+        """How long the next try may take. Who cannot be connected to sends no refusal to wait for, so it has less."""
+        if self.allowed_s is None:
+            return httpx.Timeout(self.timeout_s)
+        return httpx.Timeout(Until(lambda: self.patience_s() or 0.0), connect=Until(lambda: self.remaining_s() or 0.0))
+
     def _too_late(self, instead: str) -> DeadlineExceeded:
-        allowed = self.options.get("deadline_ms", self.timeout_s * 1000)
-        return DeadlineExceeded(f"expected an answer within {allowed:g} ms, {instead}", status=504)
+        allowed_s = self.timeout_s if self.allowed_s is None else self.allowed_s
+        return DeadlineExceeded(f"expected an answer within {allowed_s * 1000:g} ms, {instead}", status=504)

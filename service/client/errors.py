@@ -3,14 +3,16 @@
     ClientError
     ├── ServiceRefused             the service answered with a problem
     │   ├── BadRequest                 the caller has to change something
-    │   │   └── ModelUnknown               the model or version is not in service
+    │   │   ├── ModelUnknown               the model or version is not in service
+    │   │   └── Redirected                 the service is at another address
     │   ├── Superseded                 a newer frame of the same stream took this one's place
     │   ├── DeadlineExceeded           no answer in time, by the service's clock or by this one
     │   ├── Unavailable                come again
     │   │   ├── Busy                       too much to do
     │   │   └── NotReady                   no model answers yet, or none does any more
     │   └── ServiceFault               the service failed
-    ├── AddressInvalid             no address of a service; a ValueError too
+    ├── AddressInvalid             no address of a service, or no way to it; a ValueError too
+    ├── TokenInvalid               no token that can be sent; a ValueError too
     ├── Unreachable                nobody answered
     └── AnswerUnreadable           an answer that is none of this service's
 
@@ -37,9 +39,11 @@ __all__ = [
     "DeadlineExceeded",
     "ModelUnknown",
     "NotReady",
+    "Redirected",
     "ServiceFault",
     "ServiceRefused",
     "Superseded",
+    "TokenInvalid",
     "Unavailable",
     "Unreachable",
     "refusal",
@@ -54,7 +58,11 @@ class ClientError(Exception):
 
 
 class AddressInvalid(ClientError, ValueError):
-    """What was given is no address of a service."""
+    """What was given is no address of a service, or the environment's proxy is none that can be used to get there."""
+
+
+class TokenInvalid(ClientError, ValueError):
+    """What was given is no token that can be sent."""
 
 
 class Unreachable(ClientError):
@@ -102,6 +110,10 @@ class ModelUnknown(BadRequest):
     """The model or version asked for is not in service."""
 
 
+class Redirected(BadRequest):
+    """Who answers at this address sends on to another one, whatever the frame; the message names it."""
+
+
 class Superseded(ServiceRefused):
     """A newer frame of the same stream took this one's place."""
 
@@ -143,7 +155,7 @@ _BY_STATUS: Final[dict[int, type[ServiceRefused]]] = {
 }
 
 
-def refusal(status: int, headers: Mapping[str, str], content: bytes, now: float) -> ServiceRefused:
+def refusal(status: int, headers: Mapping[str, str], content: bytes, now: float, route: str = "") -> ServiceRefused:
     """The exception for an answer that is no success.
 
     Args:
@@ -151,6 +163,7 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, now: float)
         headers: The answer's headers; names in any case if the mapping takes them so.
         content: Its body: problem details, or whatever a proxy in between wrote.
         now: Unix time, for a `Retry-After` that is a date.
+        route: What was asked for, as a `Location` has it behind the address.
 
     >>> error = refusal(503, {"Retry-After": "2"}, b'{"type": "urn:robomask:problem:busy", "detail": "256 wait"}', 0)
     >>> type(error).__name__, str(error), error.retry_after_s
@@ -160,9 +173,14 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, now: float)
     kind_of_problem, detail, frame = body.get("type"), body.get("detail"), body.get("frame")
     named, again_s = body.get("request_id"), body.get("retry_after_s")  # a message of a stream has no headers
     code = kind_of_problem.removeprefix(_PREFIX) if isinstance(kind_of_problem, str) else ""
-    by_class = BadRequest if status < 500 else ServiceFault
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, by_class)
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or _by_class(status)
+    location = headers.get("Location") if kind is Redirected else None
     fallback = f"expected an answer, got status {status}: {content[:200].decode('utf-8', 'replace')!r}"
+    if location:
+        fallback = (
+            f"expected a service at this address, got sent on to {_address_in(location, route)!r} (status {status}): "
+            "if the service is there, give that address"
+        )
     return kind(
         detail if isinstance(detail, str) else fallback,
         status=status,
@@ -193,6 +211,21 @@ def retry_after_s(value: str | None, now: float) -> float | None:
         except ValueError:
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _by_class(status: int) -> type[ServiceRefused]:
+    if status < 400:
+        return Redirected
+    return BadRequest if status < 500 else ServiceFault
+
+
+def _address_in(location: str, route: str) -> str:
+    """The address of the service, by where a route of it is said to be.
+
+    >>> _address_in("https://robots.example/segment?fit=pad", "/segment")
+    'https://robots.example'
+    """
+    return location.partition("?")[0].rstrip("/").removesuffix(route)
 
 
 def _document(content: bytes) -> dict[str, Any]:

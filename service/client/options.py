@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Final, Literal, TypedDict
 
 from service.client.results import JSON, NPZ
 
-__all__ = ["GRACE_S", "STREAM_ID", "Options", "headers_of", "query_of", "unix_seconds"]
+__all__ = ["GRACE_S", "STREAM_ID", "Options", "deadline_s", "headers_of", "query_of", "unix_seconds"]
 
 GRACE_S: Final = 0.25
 """How long after a deadline the service's own refusal, which says more than a timeout, is still waited for."""
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
     stream_id: str
 
 
+_LONGEST_ID: Final = 128
 _QUERY: Final = ("threshold", "latents_dtype", "size", "fit", "model", "version")
 
 
@@ -64,6 +66,23 @@ def query_of(options: Options) -> dict[str, str]:
     return query | {name: "true" for name in ("latents", "probability") if options.get(name)}
 
 
+def deadline_s(options: Options) -> float | None:
+    """Seconds within which an answer is worth having; None if it always is.
+
+    >>> deadline_s({"deadline_ms": 100}), deadline_s({"deadline_ms": math.inf})
+    (0.1, None)
+
+    Raises:
+        ValueError: Not a number.
+    """
+    deadline_ms = options.get("deadline_ms")
+    if deadline_ms is None or deadline_ms == math.inf:
+        return None
+    if math.isnan(deadline_ms):
+        raise ValueError("expected deadline_ms in milliseconds, got a number that is none (NaN)")
+    return deadline_ms / 1000
+
+
 def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
     """The headers that say which form of answer is wanted and how long it is worth having.
 
@@ -73,6 +92,9 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
 
     >>> headers_of({"stream_id": "left"}, 0.05)
     {'Accept': 'application/json', 'X-Deadline-Ms': '50', 'X-Stream-Id': 'left'}
+
+    Raises:
+        ValueError: A name of a stream, or a moment, that no header can hold.
     """
     headers = {"Accept": NPZ if options.get("probability") else JSON}
     if remaining_s is not None:
@@ -83,8 +105,11 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
     if (age := options.get("max_age_ms")) is not None:
         headers["X-Max-Age-Ms"] = f"{age:g}"
     if (stream := options.get("stream_id")) is not None:
-        if not stream.isascii():
-            raise ValueError(f"expected stream_id in ASCII, as HTTP's headers are, got {stream!r}")
+        if not (stream.isascii() and stream.isprintable() and 1 <= len(stream.strip()) == len(stream) <= _LONGEST_ID):
+            raise ValueError(
+                f"expected stream_id in ASCII, 1 to {_LONGEST_ID} printable characters, as HTTP's headers hold them, "
+                f"got {stream!r}"
+            )
         headers[STREAM_ID] = stream
     return headers
 

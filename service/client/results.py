@@ -16,7 +16,7 @@ from service.client.errors import AnswerUnreadable
 from service.client.runs import decode_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -150,7 +150,7 @@ def read_answer(headers: Mapping[str, str], content: bytes) -> Segmentation:
         if form == JSON:
             return read_json(json.loads(content), headers.get("X-Request-Id", ""))
         return Segmentation(
-            frames=read_arrays(content),
+            frames=read_arrays(content, _confidences(headers.get("X-Confidence"))),
             model=ModelNote(
                 headers["X-Model-Name"], int(headers["X-Model-Version"]), headers.get("X-Model-Sha256", "")
             ),
@@ -195,22 +195,28 @@ def read_model(note: Mapping[str, Any]) -> ModelNote:
     return ModelNote(str(note["name"]), int(note["version"]), str(note["sha256"]))
 
 
-def read_arrays(content: bytes) -> tuple[FrameResult, ...]:
-    """The results in an `.npz`; boxes and confidences, which it does not hold, are taken from the pixels."""
+def read_arrays(content: bytes, confidences: Sequence[float] | None = None) -> tuple[FrameResult, ...]:
+    """The results in an `.npz`.
+
+    Args:
+        content: Its bytes.
+        confidences: Of each frame, as the service says beside it; if it does not, the mean over the pixels stands in.
+    """
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         masks = arrays["masks"].astype(bool)
         probability = arrays["probability"] if "probability" in arrays else [None] * len(masks)
         latents = arrays["latents"] if "latents" in arrays else [None] * len(masks)
+    confidence = map(_confidence, masks, probability) if confidences is None else confidences
     return tuple(
         FrameResult(
             mask=mask,
             area=int(np.count_nonzero(mask)),
             bbox=_box_around(mask),
-            confidence=float("nan") if sure is None else _confidence(mask, sure),
-            probability=sure,
+            confidence=float(sure),
+            probability=of_pixels,
             latents=of_frame,
         )
-        for mask, sure, of_frame in zip(masks, probability, latents, strict=True)
+        for mask, sure, of_pixels, of_frame in zip(masks, confidence, probability, latents, strict=True)
     )
 
 
@@ -236,7 +242,13 @@ def _box_around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
 
 
-def _confidence(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:
+def _confidences(header: str | None) -> list[float] | None:
+    return None if header is None else [float(one) for one in header.split(",")]
+
+
+def _confidence(mask: NDArray[np.bool_], probability: NDArray[np.float32] | None) -> float:
+    if probability is None:
+        return float("nan")
     robot = probability[mask]
     return float(robot.mean()) if robot.size else 1.0 - float(probability.max())
 

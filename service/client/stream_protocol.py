@@ -20,6 +20,7 @@ from service.client.errors import (
     DeadlineExceeded,
     ServiceRefused,
     Superseded,
+    Unreachable,
     refusal,
 )
 from service.client.options import GRACE_S, STREAM_ID, Options, headers_of, query_of, unix_seconds
@@ -34,6 +35,10 @@ __all__ = ["Bounds", "Protocol", "StreamResult", "note_of", "stream_address", "s
 
 _MOST_UNTAKEN: Final = 1024
 """Results that wait to be taken, all of them but one being of frames without an answer."""
+_SHORTEST_SILENCE_S: Final = 2.0
+"""For how long a service may always be silent: networks falter, and processes have to wait for their turn."""
+_AWAY_S: Final = 0.5
+"""Who has not looked for so long has heard nothing by his own fault: what has come meanwhile may not be read yet."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +96,24 @@ class Bounds(NamedTuple):
             left_s = min(left_s, self.max_age_ms / 1000 - age_s)
         return left_s
 
+    def silence_s(self, unix_s: float) -> float:
+        """Seconds after which a service of which nothing at all is heard counts as gone; infinity without a bound."""
+        return max(_SHORTEST_SILENCE_S, 3 * self.left_s(unix_s) + GRACE_S)
+
+
+class _Sent(NamedTuple):
+    """A frame of which the service owes word.
+
+    Attributes:
+        at_s: When it was sent.
+        due_s: Until when an answer is worth having.
+        silence_s: For how long nothing at all may be heard.
+    """
+
+    at_s: float
+    due_s: float
+    silence_s: float
+
 
 class Protocol:
     """The messages of a stream, and who owes whom.
@@ -104,7 +127,7 @@ class Protocol:
         credits: Frames that may be sent now.
         model: Which model answers, once the service has said hello.
         settled: What has become of frames and nobody has taken yet.
-        ended: Why the stream has ended, once the service has said so.
+        ended: Why the stream has ended, once the service has said so, or nothing has been heard of it for too long.
     """
 
     def __init__(
@@ -122,16 +145,24 @@ class Protocol:
         self._wall = wall
         self._seq = 0
         self._head: dict[str, Any] | None = None
-        self._due_s: dict[int, float] = {}
+        self._pending: dict[int, _Sent] = {}
+        self._given_up: dict[int, _Sent] = {}
+        self._heard_s = self._looked_s = self._listening_s = clock()
 
     @property
     def pending(self) -> int:
         """Frames that are sent and not settled."""
-        return len(self._due_s)
+        return len(self._pending)
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether a frame has been given up, and nothing at all has been heard since it should have been settled."""
+        return any(sent.due_s >= self._heard_s for sent in self._given_up.values())
 
     def sent(self, bounds: Bounds = Bounds()) -> int:  # noqa: B008 - it cannot be changed
         """A frame is sent, with bounds of its own, perhaps: which it is."""
-        self._due_s[self._seq] = self._clock() + bounds.over(self._bounds).left_s(self._wall())
+        now_s, unix_s, true = self._clock(), self._wall(), bounds.over(self._bounds)
+        self._pending[self._seq] = _Sent(now_s, now_s + true.left_s(unix_s), true.silence_s(unix_s))
         self.credits -= 1
         self._seq += 1
         return self._seq - 1
@@ -148,15 +179,31 @@ class Protocol:
 
     def patience_s(self, most_s: float) -> float:
         """For how long a message is to be waited for, this at most, before it is looked at what has become late."""
-        due_s = min(self._due_s.values(), default=math.inf)
+        due_s = min((sent.due_s for sent in self._pending.values()), default=math.inf)
         return min(most_s, max(0.0, due_s + GRACE_S - self._clock()))
 
     def expire(self) -> None:
-        """Settle what nothing has been heard of within its time: the service, or the way to it, stands still."""
+        """Settle what nothing has been heard of within its time: the service, or the way to it, stands still.
+
+        If it does so for long, the stream has ended: frames that are given up keep their credits, so no other could be
+        sent, and nothing would ever be said again. To be called when no message lies there unread.
+        """
         now_s = self._clock()
-        for seq in [seq for seq, due_s in self._due_s.items() if now_s >= due_s + GRACE_S]:
-            del self._due_s[seq]
-            self.settled.append(StreamResult(seq, None, _too_late("nothing has been heard of the service")))
+        for seq in [seq for seq, sent in self._pending.items() if now_s >= sent.due_s + GRACE_S]:
+            sent = self._given_up[seq] = self._pending.pop(seq)
+            was_old = sent.due_s <= sent.at_s
+            why = "it was too old when it was sent" if was_old else "nothing has been heard of the service"
+            self.settled.append(StreamResult(seq, None, _too_late(why)))
+        if now_s - self._looked_s > _AWAY_S:
+            self._listening_s = now_s
+        self._looked_s = now_s
+        if self.ended is None and self._is_gone(now_s):
+            self.ended = Unreachable("expected word of the service, nothing has been heard of it for several deadlines")
+
+    def _is_gone(self, now_s: float) -> bool:
+        since_s = max(self._heard_s, self._listening_s)
+        owed = (*self._given_up.values(), *self._pending.values())
+        return any(now_s - max(since_s, sent.at_s) >= sent.silence_s for sent in owed)
 
     def supersede(self) -> None:
         """Let the newest answer that nobody has taken be the only one."""
@@ -189,6 +236,7 @@ class Protocol:
             ServiceRefused: The service ends the stream.
             AnswerUnreadable: It is no message of this protocol.
         """
+        self._heard_s = self._looked_s = self._clock()
         try:
             if isinstance(message, bytes):
                 self._receive_body(message)
@@ -226,7 +274,7 @@ class Protocol:
         model = read_model(head["model"]) if "model" in head else self.model
         age_ms = head.get("age_ms")
         answer = Segmentation(
-            read_arrays(content),
+            read_arrays(content, head.get("confidence")),
             model,
             timing,
             str(head.get("request_id", "")),
@@ -236,10 +284,11 @@ class Protocol:
 
     def _settle(self, seq: int, answer: Segmentation | None, error: ServiceRefused | None) -> None:
         self.credits += 1
-        due_s = self._due_s.pop(int(seq), None)
-        if due_s is None:  # it has been given up
+        sent = self._pending.pop(int(seq), None)
+        if sent is None:
+            self._given_up.pop(int(seq), None)
             return
-        if answer is not None and self._clock() > due_s + GRACE_S:
+        if answer is not None and self._clock() > sent.due_s:
             answer, error = None, _too_late("got it later")
         self.settled.append(StreamResult(int(seq), answer, error))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from service.client.errors import BadRequest, ClientError, Unreachable
+from service.client.errors import AddressInvalid, BadRequest, ClientError, Unreachable, refusal
 from service.client.pictures import Frame, body_of
 from service.client.stream_protocol import Bounds, Protocol, StreamResult, note_of, stream_address, stream_headers
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from websockets.asyncio.client import ClientConnection as AsyncConnection
+    from websockets.http11 import Response
     from websockets.sync.client import ClientConnection
 
     from service.client.options import Options
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncStream", "Captured", "Stream", "open_async_stream", "open_stream"]
 
 _TOO_LARGE: Final = 1009
+_LIBRARY_LOG: Final = logging.Logger(f"{__name__}.websockets", logging.CRITICAL)  # noqa: LOG001 - nobody sets it up
+"""For nobody: websockets logs with a traceback what is raised here as an error that one can catch."""
 _LOOK_S: Final = 0.2
 """How often it is looked whether a stream has ended, or something has become late, while nothing comes."""
 
@@ -152,7 +157,16 @@ class Stream:
 
     def close(self) -> None:
         """End the stream; frames that are not settled are forgotten."""
+        self.hang_up_if_unheard()
         self._socket.close()
+
+    def hang_up_if_unheard(self) -> None:
+        """Break the connection to a service of which nothing is heard: it would not say goodbye either."""
+        with self._changed:  # a run that was left may still be reading
+            is_unheard = self._protocol.is_unheard
+        if is_unheard:
+            with contextlib.suppress(OSError):  # closed already
+                self._socket.socket.shutdown(socket.SHUT_RDWR)  # wakes a `send` that waits for room, too
 
     def wait_for_room(self, in_flight: int | None, left: threading.Event) -> None:
         """Wait until another frame is to be sent; or for `left`."""
@@ -363,7 +377,13 @@ class AsyncStream:
 
     async def close(self) -> None:
         """As `Stream.close`."""
+        self.hang_up_if_unheard()
         await self._socket.close()
+
+    def hang_up_if_unheard(self) -> None:
+        """As `Stream.hang_up_if_unheard`."""
+        if self._protocol.is_unheard:
+            self._socket.transport.abort()
 
     async def _send_all(self, frames: AsyncIterable[Frame | Captured], in_flight: int | None) -> None:
         state, source = self._protocol, aiter(frames)
@@ -419,10 +439,11 @@ def open_stream(url: str, options: Options, headers: Mapping[str, str], timeout_
     address = stream_address(url, options)
     arguments = _arguments(options, headers, timeout_s)
     with contextlib.ExitStack() as stack:
-        with _ended(url):
+        with _opening(url):
             connection = stack.enter_context(connect(address, **arguments))
-        _give_up_writing_after(connection.socket, timeout_s)
+        _give_up_writing_after(connection.socket, _patience_s(options, timeout_s))
         stream = Stream(connection, url, _bounds(options))
+        stack.callback(stream.hang_up_if_unheard)
         stream.greet()
         yield stream
 
@@ -437,9 +458,11 @@ async def open_async_stream(
     address = stream_address(url, options)
     arguments = _arguments(options, headers, timeout_s)
     async with contextlib.AsyncExitStack() as stack:
-        with _ended(url):
-            socket = await stack.enter_async_context(connect(address, **arguments))
-        stream = AsyncStream(socket, url, _bounds(options))
+        with _opening(url):
+            connection = await stack.enter_async_context(connect(address, **arguments))
+        _give_up_writing_after(connection.transport.get_extra_info("socket"), _patience_s(options, timeout_s))
+        stream = AsyncStream(connection, url, _bounds(options))
+        stack.callback(stream.hang_up_if_unheard)
         await stream.greet()
         yield stream
 
@@ -460,17 +483,50 @@ def _bounds(options: Options) -> Bounds:
     return Bounds(deadline_ms=options.get("deadline_ms"), max_age_ms=options.get("max_age_ms"))
 
 
+def _patience_s(options: Options, timeout_s: float) -> float:
+    """For how long a connection that stands still is waited for: for as long as one answer, or a few deadlines."""
+    return min(timeout_s, _bounds(options)._replace(captured_at=0.0).silence_s(0.0))  # of a frame taken just now
+
+
 def _arguments(options: Options, headers: Mapping[str, str], timeout_s: float) -> dict[str, Any]:
     """How a connection is opened, and that one which is dead is noticed within about the time that it may take."""
+    patience_s = _patience_s(options, timeout_s)
     return {
         "additional_headers": stream_headers(options, headers),
         "open_timeout": timeout_s,
-        "ping_interval": timeout_s / 2,
-        "ping_timeout": timeout_s / 2,
-        "close_timeout": min(10.0, timeout_s),
+        "ping_interval": min(patience_s, timeout_s / 2),
+        "ping_timeout": min(patience_s, timeout_s / 2),
+        "close_timeout": min(patience_s, 10.0),
         "max_size": None,
         "compression": None,
+        "logger": _LIBRARY_LOG,
     }
+
+
+@contextlib.contextmanager
+def _opening(address: str) -> Iterator[None]:
+    """What websockets raises while it connects, as this client's own errors."""
+    try:
+        with _ended(address):
+            yield
+    except Unreachable as error:
+        response = _sent_on(error)
+        if response is None:
+            raise
+        raise refusal(response.status_code, response.headers, b"", time.time(), "/stream") from error
+    except ImportError as error:
+        raise AddressInvalid(f"expected a way to {address} through the environment's proxy, got: {error}") from error
+
+
+def _sent_on(error: BaseException | None) -> Response | None:
+    """The answer that led elsewhere, if that is what an error came of; what websockets can, it has followed itself."""
+    from websockets.exceptions import InvalidStatus  # noqa: PLC0415 - only streams need it
+
+    while error is not None:
+        if isinstance(error, InvalidStatus) and 300 <= error.response.status_code < 400:
+            return error.response
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @contextlib.contextmanager

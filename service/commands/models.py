@@ -27,8 +27,17 @@ def main(argv: list[str]) -> int:
     except ClientError as error:
         print(f"robomask models: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(listing) if chosen.json else "\n".join(_lines(listing)))
+    _print(json.dumps(listing) if chosen.json else "\n".join(_lines(listing)))
     return 0
+
+
+def _print(text: str) -> None:
+    """Print, to a reader who may have gone: `| head` has what it wants, and what was asked for is done."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python writes out what is left when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         action = add(name, help=does)
         action.add_argument("version", type=int)
         action.add_argument(
-            "--share", type=float, default=1.0 if name == "shadow" else 0.1, help="%(default)s; 0 ends it"
+            "--share", type=_share, default=1.0 if name == "shadow" else 0.1, help="%(default)s; 0 ends it"
         )
         action.add_argument(
             "--promote-if",
@@ -71,6 +80,13 @@ def _options(url: str, *, as_it_is: bool | str) -> argparse.ArgumentParser:
     options.add_argument("--url", default=url, help="address of the service (http://127.0.0.1:8000)")
     options.add_argument("--json", action="store_true", default=as_it_is, help="print the service's answer as it is")
     return options
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:  # nor is it, if it is none
+        raise argparse.ArgumentTypeError(f"expected a share of streams, 0 to 1, got {text}")
+    return share
 
 
 def _ask(admin: ModelAdmin, chosen: argparse.Namespace) -> Listing:

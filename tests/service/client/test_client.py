@@ -1,16 +1,24 @@
 """The client against a real server, and what it does when there is none or one that has too much to do."""
 
 import asyncio
+import contextlib
+import importlib.util
+import io
 import math
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from service_kit import TOKEN, Running, golden_frames, png, publish_tiny, red_probability, serving
 
 from service.client import (
@@ -24,11 +32,14 @@ from service.client import (
     ModelAdmin,
     ModelUnknown,
     NotReady,
+    Redirected,
     Retries,
     ServiceFault,
     Superseded,
+    TokenInvalid,
     Unreachable,
 )
+from service.client.results import read_arrays
 
 SERVER = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "onnxruntime", "pycocotools", "PIL"}
 
@@ -107,12 +118,17 @@ def test_latents_come_in_half_the_bytes_when_asked_for(client: Client) -> None:
     np.testing.assert_allclose(half, whole, rtol=1e-3, atol=1e-3)
 
 
-def test_both_forms_of_answer_say_the_same_of_a_mask(client: Client) -> None:
-    frames = golden_frames()
+@pytest.mark.parametrize("size", [(64, 64), (320, 180)])
+def test_both_forms_of_answer_say_the_same_of_a_mask(client: Client, size: tuple[int, int]) -> None:
+    frames = [np.asarray(Image.fromarray(frame).resize(size)) for frame in golden_frames()]
     as_json, as_arrays = client.segment(frames), client.segment(frames, probability=True)
     assert (as_json.masks == as_arrays.masks).all()
     assert (as_json.bbox == as_arrays.bbox).all()
-    assert np.allclose(as_json.confidence, as_arrays.confidence, atol=1e-5)
+    assert (as_json.confidence == as_arrays.confidence).all()
+    with client.stream(probability=True) as stream:
+        (result,) = stream.run(frames[:1])
+    assert result.answer is not None
+    assert result.answer.confidence == as_json.confidence[0]
     assert as_json.model == as_arrays.model
     assert as_arrays.timing_ms.keys() == as_json.timing_ms.keys()
 
@@ -290,6 +306,109 @@ def test_an_answer_long_after_the_deadline_is_none(good: httpx.Response) -> None
         client.segment(golden_frames()[0], deadline_ms=100)
 
 
+def test_an_answer_a_little_after_the_deadline_is_none_and_a_refusal_then_is_the_services_own(
+    good: httpx.Response,
+) -> None:
+    script = Script(good, problem(504, "deadline-missed"))
+
+    def late(request: httpx.Request) -> httpx.Response:
+        script.now += 0.2
+        return script(request)
+
+    client = Client("http://service", transport=httpx.MockTransport(late), clock=lambda: script.now)
+    with pytest.raises(DeadlineExceeded, match="within 100 ms, got it later"):
+        client.segment(golden_frames()[0], deadline_ms=100)
+    with pytest.raises(DeadlineExceeded, match="expected deadline-missed"):
+        client.segment(golden_frames()[0], deadline_ms=100)
+
+
+@contextmanager
+def listening(script: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
+    """A server of single connections that knows nothing of HTTP; the event says that the test is over."""
+    over = threading.Event()
+
+    def handle() -> None:
+        while not over.is_set():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                if not over.is_set():
+                    script(connection, over)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=handle)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            with contextlib.suppress(OSError):  # it may be just at the end of one
+                socket.create_connection(server.getsockname()).close()
+            thread.join()
+
+
+def slow_reader(connection: socket.socket, over: threading.Event) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
+    while connection.recv(1 << 16) and not over.wait(0.02):
+        pass
+
+
+def trickling_headers(connection: socket.socket, over: threading.Event) -> None:
+    connection.recv(1 << 16)
+    for byte in b"HTTP/1.1 200 OK\r\nX-Pad: " + b"a" * 200:
+        connection.sendall(bytes([byte]))
+        if over.wait(0.05):
+            return
+
+
+@pytest.mark.parametrize("script", [slow_reader, trickling_headers])
+def test_neither_a_slow_upload_nor_headers_that_trickle_outlast_the_deadline(
+    script: Callable[[socket.socket, threading.Event], None],
+) -> None:
+    frame = np.zeros((2000, 2000, 3), np.uint8)
+
+    async def ask() -> None:
+        async with AsyncClient(url) as client:
+            await client.segment(frame, deadline_ms=200)
+
+    with listening(script) as url, Client(url) as client:
+        begun_s = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="within 200 ms, got none"):
+            client.segment(frame, deadline_ms=200)
+        between_s = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="within 200 ms, got none"):
+            asyncio.run(ask())
+        assert between_s - begun_s < 1.5
+        assert time.monotonic() - between_s < 1.5
+
+
+@pytest.mark.parametrize("deadline_ms", [None, math.inf])
+def test_without_a_deadline_it_is_said_how_long_was_waited(deadline_ms: float | None) -> None:
+    def silent(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1 << 16)
+        over.wait()
+
+    with listening(silent) as url, pytest.raises(DeadlineExceeded, match="within 200 ms, got none"):
+        Client(url, timeout_s=0.2).segment(golden_frames()[0], deadline_ms=deadline_ms)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected deadline_ms"):
+        Client(url).segment(golden_frames()[0], deadline_ms=math.nan)
+
+
+def test_who_answers_for_another_address_is_an_error_that_names_it() -> None:
+    def elsewhere(connection: socket.socket, _: threading.Event) -> None:
+        path = connection.recv(1 << 16).split(b" ")[1]
+        location = b"https://robots.example/lab" + path
+        connection.sendall(b"HTTP/1.1 308 x\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n" % location)
+
+    there = "'https://robots.example/lab' \\(status 308\\): if the service is there"
+    with listening(elsewhere) as url:
+        with pytest.raises(Redirected, match=there) as caught:
+            Client(url).segment(png(golden_frames()[0]))
+        with pytest.raises(Redirected, match=there):
+            ModelAdmin(url).listing()
+    assert isinstance(caught.value, BadRequest)
+    assert caught.value.status == 308
+
+
 class Trickling(httpx.SyncByteStream):
     """A body of which every byte takes a fifth of a second."""
 
@@ -318,11 +437,62 @@ def test_a_service_that_names_a_wait_gets_it_if_it_is_not_too_long(good: httpx.R
         Script(problem(503, "busy", **{"Retry-After": "11"})).client().segment(golden_frames()[0])
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "http://", "http://here:port", "http://here:99999", "ws://here"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000", "http://", "http://here:port", "http://here:99999", "ws://here", "http://[::1"),
+        *("http://a..b:80", f"http://{'a' * 64}.example", "http://a\tb:80"),
+    ],
+)
 def test_what_is_no_address_is_said_when_the_client_is_made(url: str) -> None:
     for make in (Client, AsyncClient, ModelAdmin):
         with pytest.raises(AddressInvalid, match="expected the address of a service"):
             make(url)
+
+
+def test_an_address_may_have_blanks_around_it(service: Running) -> None:
+    with Client(f" http://127.0.0.1:{service.port}\n") as client:
+        assert client.segment(golden_frames()[0]).frames
+        with client.stream() as stream:
+            assert stream.model is not None
+    assert ModelAdmin(f"http://127.0.0.1:{service.port}\n").listing()["ready"]
+
+
+def test_a_proxy_that_cannot_be_used_is_said_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for proxy in ("socks4://127.0.0.1:1080", "socks5://127.0.0.1:1080"):
+        if proxy.startswith("socks5") and importlib.util.find_spec("socksio"):
+            continue
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        for make in (Client, AsyncClient, ModelAdmin):
+            with pytest.raises(AddressInvalid, match="pip install 'httpx\\[socks\\]'"):
+                make("http://service.example")
+
+
+def test_a_token_that_no_header_can_hold_is_said() -> None:
+    for token in ("na\u00efve", "two\nlines"):
+        with pytest.raises(TokenInvalid, match="printable ASCII"):
+            ModelAdmin("http://service", token)
+
+
+@pytest.mark.parametrize("name", ["a\nX-Evil: 1", "", " left", "x" * 129, "kamera-\u00fc"])
+def test_a_name_of_a_stream_that_no_header_can_hold_is_refused_before_anything_is_sent(name: str) -> None:
+    client = Script().client()
+    with pytest.raises(ValueError, match="expected stream_id in ASCII, 1 to 128"):
+        client.segment(golden_frames()[0], stream_id=name)
+    with pytest.raises(ValueError, match="expected stream_id in ASCII, 1 to 128"), client.stream(stream_id=name):
+        pass
+
+
+@pytest.mark.parametrize(("said", "expected"), [([0.625], 0.625), (None, 0.75)])
+def test_how_sure_the_model_is_comes_from_the_service_if_it_says_so(said: list[float] | None, expected: float) -> None:
+    probability = np.array([[[0.75, 0.25]]], np.float32)
+    file = io.BytesIO()
+    np.savez(file, masks=(probability > 0.5).astype(np.uint8), probability=probability)
+    (frame,) = read_arrays(file.getvalue(), said)
+    assert frame.confidence == expected
+    assert frame.probability is not None
 
 
 def test_options_may_be_numbers_of_numpy_and_streams_are_named_in_ascii(good: httpx.Response) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from service_kit import Running, golden_frames, png, red_probability
+from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from service.client import (
@@ -23,6 +24,7 @@ from service.client import (
     Client,
     DeadlineExceeded,
     ModelUnknown,
+    Redirected,
     StreamResult,
     Superseded,
     Unavailable,
@@ -343,6 +345,173 @@ def test_time_decides_what_an_answer_is_worth() -> None:
     assert [result.answer is not None for result in protocol.settled] == [False, True, False]
     assert protocol.credits == 2
     assert protocol.pending == 0
+
+
+@contextmanager
+def frozen() -> Iterator[Client]:
+    """A service that says and reads nothing any more after its hello, not even pings, as a process that is stopped."""
+    over = threading.Event()
+
+    def script(socket: ServerConnection) -> None:
+        with socket.protocol_mutex:
+            over.wait()
+
+    with scripted(script) as client:
+        try:
+            yield client
+        finally:
+            over.set()
+
+
+def without_end() -> Iterator[bytes]:
+    while True:
+        yield b"frame"
+
+
+def test_a_service_that_freezes_ends_a_stream_within_a_few_deadlines() -> None:
+    async def camera() -> AsyncIterator[bytes]:
+        for frame in without_end():
+            yield frame
+
+    def run() -> None:
+        with client.stream(deadline_ms=50) as stream:
+            for result in stream.run(without_end()):
+                seen.append(result)  # noqa: PERF402 - what has come before it ends
+
+    async def run_async() -> None:
+        async with AsyncClient(client._url) as own, own.stream(deadline_ms=50) as stream:
+            async for result in stream.run(camera()):
+                seen.append(result)  # noqa: PERF401 - the same
+
+    seen: list[StreamResult] = []
+    with frozen() as client:
+        begun_s = time.monotonic()
+        with pytest.raises(Unreachable, match="nothing has been heard"):
+            run()
+        with pytest.raises(Unreachable, match="nothing has been heard"):
+            asyncio.run(run_async())
+        assert time.monotonic() - begun_s < 10
+    assert [(result.seq, type(result.error)) for result in seen] == [(0, DeadlineExceeded), (1, DeadlineExceeded)] * 2
+
+
+def test_a_frame_that_finds_no_credit_is_not_waited_with_for_long() -> None:
+    with frozen() as client, client.stream(deadline_ms=50) as stream:
+        stream.send(b"frame")
+        stream.send(b"frame")
+        begun_s = time.monotonic()
+        with pytest.raises(Unreachable, match="nothing has been heard"):
+            stream.send(b"frame")
+        assert time.monotonic() - begun_s < 5
+
+
+@pytest.mark.parametrize("size", [10, 30_000_000])
+def test_a_stream_of_which_nothing_is_heard_is_left_at_once(size: int) -> None:
+    async def leave() -> float:
+        async with AsyncClient(client._url) as own, own.stream(max_age_ms=9000, deadline_ms=9000) as stream:
+            sending = asyncio.create_task(stream.send(frame, captured_at=time.time(), deadline_ms=50))
+            assert isinstance((await stream.receive()).error, DeadlineExceeded)
+            left_s = time.monotonic()
+        with contextlib.suppress(Unreachable):  # if it waited for room
+            await sending
+        return time.monotonic() - left_s
+
+    frame = b"f" * size
+    with frozen() as client:
+        with client.stream(max_age_ms=9000) as stream:
+            for result in stream.run([Captured(frame, time.time() - 8.9)]):
+                assert isinstance(result.error, DeadlineExceeded)
+                break
+            left_s = time.monotonic()
+        assert time.monotonic() - left_s < 3
+        assert asyncio.run(leave()) < 3
+
+
+def test_what_ends_a_stream_is_not_logged_besides(caplog: pytest.LogCaptureFixture) -> None:
+    with frozen() as client:
+        own = Client(client._url, timeout_s=0.4)
+        with pytest.raises(Unreachable, match="has ended"), own.stream() as stream:
+            stream.receive()
+        assert stream._socket.keepalive_thread is not None
+        stream._socket.keepalive_thread.join()
+    assert [record.message for record in caplog.records if record.name.startswith("service.client")] == []
+    assert "keepalive" not in caplog.text
+
+
+def test_who_has_not_listened_holds_nobody_silent() -> None:
+    now = [100.0]
+    protocol = Protocol(Bounds(deadline_ms=100), lambda: now[0])
+    protocol.receive(json.dumps(HELLO))
+    protocol.sent()
+    now[0] += 60  # of a process that was stopped itself: what has come meanwhile may not be read yet
+    protocol.expire()
+    assert protocol.ended is None
+    for _ in range(7):
+        now[0] += 0.25
+        protocol.expire()
+    assert protocol.ended is None
+    now[0] += 0.25
+    protocol.expire()
+    assert isinstance(protocol.ended, Unreachable)
+
+
+def test_a_service_that_says_anything_is_not_gone_and_what_has_no_bound_waits_for_ever() -> None:
+    now = [100.0]
+    protocol = Protocol(Bounds(), lambda: now[0])
+    protocol.receive(json.dumps(HELLO))
+    protocol.sent()
+    protocol.sent(Bounds(deadline_ms=100))
+    for _ in range(9):
+        now[0] += 0.2
+        protocol.expire()
+        protocol.receive(json.dumps({"type": "news"}))
+    assert protocol.settled[0].seq == 1
+    assert not protocol.is_unheard
+    protocol.receive(answer_of(1))
+    for _ in range(1000):
+        now[0] += 0.2
+        protocol.expire()
+    assert protocol.ended is None
+    assert protocol.pending == 1
+
+
+def test_a_frame_that_was_too_old_when_it_was_sent_is_not_blamed_on_the_service() -> None:
+    over = threading.Event()
+    with scripted(lambda _: over.wait()) as client, client.stream(max_age_ms=100) as stream:  # type: ignore[arg-type, return-value]
+        (result,) = stream.run([Captured(b"frame", time.time() - 5)])
+        over.set()
+    assert isinstance(result.error, DeadlineExceeded)
+    assert "too old when it was sent" in str(result.error)
+
+
+def test_after_the_deadline_a_refusal_is_still_heard_and_an_answer_is_none() -> None:
+    now = [100.0]
+    protocol = Protocol(Bounds(deadline_ms=100), lambda: now[0])
+    protocol.receive(json.dumps(HELLO))
+    protocol.sent()
+    protocol.sent()
+    now[0] += 0.12
+    protocol.receive(json.dumps({"type": "error", "seq": 0, "problem": problem("deadline-missed", 504)}))
+    protocol.receive(answer_of(1))
+    refused, late = protocol.settled
+    assert "expected deadline-missed" in str(refused.error)
+    assert late.answer is None
+    assert "got it later" in str(late.error)
+
+
+def test_a_stream_that_is_elsewhere_is_told_where() -> None:
+    def elsewhere(connection: ServerConnection, _: Request) -> Response:
+        answer = connection.respond(308, "")
+        answer.headers["Location"] = "https://robots.example/stream?accept=json"
+        return answer
+
+    with serve(lambda _: None, "127.0.0.1", 0, process_request=elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        client = Client(f"http://127.0.0.1:{server.socket.getsockname()[1]}")
+        with pytest.raises(Redirected, match=r"'https://robots.example' \(status 308\)"), client.stream():
+            pass
+        server.shutdown()
+        thread.join()
 
 
 def test_an_answer_names_its_model_and_its_request() -> None:
