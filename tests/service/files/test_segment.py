@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import av
@@ -155,6 +156,30 @@ def test_all_frames_are_one_models_whatever_is_swapped_on_the_service(
     said = capsys.readouterr().err
     assert "version 1" in said
     assert "frames before are by that one: give another --out for a new one" in said
+
+
+def test_an_address_that_sends_on_to_another_is_said_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(308)
+            self.send_header("Location", f"https://robots.example{self.path}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it that
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever).start()
+        assert main([str(folder), "--out", str(tmp_path), "--url", f"http://127.0.0.1:{server.server_port}"]) == 1
+        server.shutdown()
+    said = capsys.readouterr().err
+    assert (
+        said.count("robomask segment: expected a service at this address, got sent on to 'https://robots.example'") == 1
+    )
 
 
 def test_a_half_written_line_is_done_again(folder: Path, tmp_path: Path, repository: Path) -> None:
