@@ -39,9 +39,10 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-# A process per core, each with whole files of tests; ARGS="-n 0" runs them one after another, as a debugger needs.
+# A process per core, each with whole files of tests, and a thread for torch in each: more would wait for one another.
+# ARGS="-n 0" runs them one after another, as a debugger needs.
 unit: $(VENV)/.installed-dev $(VENV)/.installed-kubectl
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix
