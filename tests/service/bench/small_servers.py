@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver-timing: infer;dur=1.5\r\n\r\nok"
 
@@ -46,13 +47,21 @@ class SmallServer:
 
     def _talk(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError), connection.makefile("rb") as source:
-            while head := b"".join(iter(source.readline, b"\r\n")):
+            while head := _head(source):
                 self.heads.append(head)
                 lengths = [line[15:] for line in head.lower().splitlines() if line.startswith(b"content-length:")]
                 source.read(int(lengths[0]) if lengths else 0)
                 if self._answer is None:
                     return
                 connection.sendall(self._answer)
+
+
+def _head(source: BinaryIO) -> bytes:
+    """A request's head without the empty line at its end; nothing if the client has hung up."""
+    lines = []
+    while (line := source.readline()) not in {b"\r\n", b""}:
+        lines.append(line)
+    return b"".join(lines)
 
 
 @contextmanager
