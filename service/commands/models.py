@@ -84,7 +84,7 @@ def _options(url: str, *, as_it_is: bool | str) -> argparse.ArgumentParser:
 
 def _share(text: str) -> float:
     share = float(text)
-    if not 0 <= share <= 1:  # nor is it, if it is none
+    if not 0 <= share <= 1:  # NaN is not either
         raise argparse.ArgumentTypeError(f"expected a share of streams, 0 to 1, got {text}")
     return share
 

@@ -207,7 +207,7 @@ def _given(holder: dict[str, Any], name: str, default: Any) -> Any:
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    parameters: Any = _given(holder, "parameters", {})
+    parameters = _given(holder, "parameters", {})
     if not isinstance(parameters, dict):
         raise BodyMalformed(f"expected `parameters` as an object, got {_kind(parameters)}")
     return parameters

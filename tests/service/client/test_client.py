@@ -218,16 +218,18 @@ def test_a_misspelt_option_is_refused(client: Client) -> None:
 
 
 class Script:
-    """Answers one after the other, a clock that only sleep moves on, and what was asked."""
+    """Answers one after the other, a clock that only sleep and answers that take time move on, and what was asked."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
+    def __init__(self, *answers: httpx.Response | Exception, takes_s: float = 0.0) -> None:
         self.answers = list(answers)
+        self.takes_s = takes_s
         self.asked: list[httpx.Request] = []
         self.now = 100.0
         self.slept: list[float] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
+        self.now += self.takes_s
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -294,32 +296,15 @@ def test_a_frame_of_a_stream_is_not_asked_again_as_it_would_pass_for_the_newest(
         assert len(script.asked) == 1
 
 
-def test_an_answer_long_after_the_deadline_is_none(good: httpx.Response) -> None:
-    script = Script(good)
-
-    def late(request: httpx.Request) -> httpx.Response:
-        script.now += 5
-        return script(request)
-
-    client = Client("http://service", transport=httpx.MockTransport(late), clock=lambda: script.now)
+@pytest.mark.parametrize("after_s", [0.2, 5.0])
+def test_an_answer_after_the_deadline_is_none(good: httpx.Response, after_s: float) -> None:
     with pytest.raises(DeadlineExceeded, match="within 100 ms, got it later"):
-        client.segment(golden_frames()[0], deadline_ms=100)
+        Script(good, takes_s=after_s).client().segment(golden_frames()[0], deadline_ms=100)
 
 
-def test_an_answer_a_little_after_the_deadline_is_none_and_a_refusal_then_is_the_services_own(
-    good: httpx.Response,
-) -> None:
-    script = Script(good, problem(504, "deadline-missed"))
-
-    def late(request: httpx.Request) -> httpx.Response:
-        script.now += 0.2
-        return script(request)
-
-    client = Client("http://service", transport=httpx.MockTransport(late), clock=lambda: script.now)
-    with pytest.raises(DeadlineExceeded, match="within 100 ms, got it later"):
-        client.segment(golden_frames()[0], deadline_ms=100)
+def test_a_refusal_a_little_after_the_deadline_is_the_services_own() -> None:
     with pytest.raises(DeadlineExceeded, match="expected deadline-missed"):
-        client.segment(golden_frames()[0], deadline_ms=100)
+        Script(problem(504, "deadline-missed"), takes_s=0.2).client().segment(golden_frames()[0], deadline_ms=100)
 
 
 @contextmanager

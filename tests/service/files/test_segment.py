@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import av
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 from service_kit import Running, golden_frames, png, publish_cells, publish_tiny, red_probability, serving
+from small_servers import small_server
 
 from service.commands.segment import main
 from service.files.journal import Journal
@@ -161,21 +161,9 @@ def test_all_frames_are_one_models_whatever_is_swapped_on_the_service(
 def test_an_address_that_sends_on_to_another_is_said_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Elsewhere(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(308)
-            self.send_header("Location", f"https://robots.example{self.path}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it that
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
-        threading.Thread(target=server.serve_forever).start()
-        assert main([str(folder), "--out", str(tmp_path), "--url", f"http://127.0.0.1:{server.server_port}"]) == 1
-        server.shutdown()
+    moved = b"HTTP/1.1 308 Permanent Redirect\r\nLocation: https://robots.example/segment\r\nContent-Length: 0\r\n\r\n"
+    with small_server(moved) as server:
+        assert main([str(folder), "--out", str(tmp_path), "--url", "http://{}:{}".format(*server.address)]) == 1
     said = capsys.readouterr().err
     assert (
         said.count("robomask segment: expected a service at this address, got sent on to 'https://robots.example'") == 1

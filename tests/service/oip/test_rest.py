@@ -95,7 +95,9 @@ def test_null_is_as_good_as_left_out(service: Running) -> None:
     (output,) = post(service, document).json()["outputs"]
     assert np.allclose(np.reshape(output["data"], (1, 64, 64)), red_probability(FRAMES), atol=1e-5)
     assert len(post(service, request_for(_outputs=None)).json()["outputs"]) == 2
-    assert post(service, binary() | {"parameters": None}, FRAMES.tobytes()).status_code == 200
+    behind = binary()
+    behind["inputs"][0]["data"] = None
+    assert post(service, behind, FRAMES.tobytes()).status_code == 200
 
 
 def test_a_body_that_is_nothing_but_frames_is_answered_in_bytes(service: Running) -> None:

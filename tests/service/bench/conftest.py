@@ -1,6 +1,0 @@
-"""Lets the tests of the benchmark share their small servers."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
