@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from service.bench.ceiling import Ceiling
     from service.bench.running import Report
     from service.bench.summaries import ClosedSummary, OpenSummary, Percentiles, Server
 
@@ -46,7 +47,7 @@ def _lines(report: Report) -> Iterator[str]:
                 if closed.clients == clients:
                     yield from _closed(closed)
     if report.open is not None:
-        yield from _open(report.open, report.capacity())
+        yield from _open(report.open, report.capacity(), report.open_ceiling)
 
 
 def _closed(closed: ClosedSummary) -> Iterator[str]:
@@ -58,10 +59,12 @@ def _closed(closed: ClosedSummary) -> Iterator[str]:
         yield f"              {_stages(closed.stages_ms)}"
 
 
-def _open(result: OpenSummary, capacity: float) -> Iterator[str]:
+def _open(result: OpenSummary, capacity: float, ceiling: Ceiling | None) -> Iterator[str]:
     load = f" = {result.offered / capacity:.2f} of capacity" if capacity else ""
     yield f"{result.robots} robots at {result.hz:.1f} Hz: {result.offered:.1f} frames/s offered{load}"
     share = f" = {result.in_time / capacity:.3f} of capacity" if capacity else ""
+    if ceiling is not None:
+        share += f", {result.in_time / ceiling.best:.3f} of the ceiling around the loop"
     deadline = "" if result.deadline_ms is None else f" within {result.deadline_ms:g} ms"
     yield f"    in time{deadline}: {result.in_time:.1f}/s{share}; missed {result.misses:.1%} of the frames"
     drained = f", {result.drained} more drained after the end" if result.drained else ""

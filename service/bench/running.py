@@ -55,6 +55,8 @@ class Report(BaseModel):
         cores: Cores of this machine that may be used.
         rounds: The rounds.
         open: The open loop, if there was one.
+        open_ceiling: The model alone around it, as in a round; None without a bundle. A machine that others use too may
+            be another one by then than in the closed loops that tell its capacity.
         failure: What kept the rest from being measured, if anything did; of its round there are the loops before it.
     """
 
@@ -64,6 +66,7 @@ class Report(BaseModel):
     cores: int
     rounds: list[Round]
     open: OpenSummary | None
+    open_ceiling: Ceiling | None
     failure: str | None
 
     def clients(self) -> list[int]:
@@ -133,7 +136,14 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
             ceiling = stack.enter_context(CeilingProcess(config.bundle, config.precision, cores))
         bound = _Bench(config, target, pid, _metrics_url(url, config), say)
         report = Report(
-            url=url, reply_bytes=len(reply), ready_s=ready_s, cores=cores, rounds=[], open=None, failure=None
+            url=url,
+            reply_bytes=len(reply),
+            ready_s=ready_s,
+            cores=cores,
+            rounds=[],
+            open=None,
+            open_ceiling=None,
+            failure=None,
         )
         try:
             bound.fill(report, ceiling)
@@ -155,6 +165,7 @@ class _Bench:
         self._pid = pid
         self._metrics_url = metrics_url
         self._say = say
+        self._ceiling_s = max(0.5, config.seconds / 3)
 
     def fill(self, report: Report, ceiling: CeilingProcess | None) -> None:
         """Measure round by round, then the open loop; what has been measured is in the report at once."""
@@ -171,13 +182,15 @@ class _Bench:
                 raise BenchError("expected answers in the closed loops, to know what --load is a multiple of, got none")
             robots = max(1, round(offered / config.hz))
             report.open = self.open(robots, offered / robots)  # near the rate asked for, and the load exactly
+        if report.open is not None and ceiling is not None:
+            before = report.rounds[-1].ceilings[-1]
+            report.open_ceiling = _each(statistics.mean, [before, ceiling.measure(self._ceiling_s)])
 
     def round(self, into: Round, ceiling: CeilingProcess | None) -> None:
-        seconds = max(0.5, self._config.seconds / 3)
-        into.ceilings += [ceiling.measure(seconds)] if ceiling else []
+        into.ceilings += [ceiling.measure(self._ceiling_s)] if ceiling else []
         for clients in self._config.clients:
             into.closed.append(self.closed(clients))
-            into.ceilings += [ceiling.measure(seconds)] if ceiling else []
+            into.ceilings += [ceiling.measure(self._ceiling_s)] if ceiling else []
 
     def closed(self, clients: int) -> ClosedSummary:
         self._say(f"closed loop, {clients} clients, {self._config.seconds:g} s")

@@ -40,6 +40,9 @@ def test_a_service_that_runs_is_measured(
     assert [len(each["ceilings"]) for each in report["rounds"]] == [3]  # before, between and after both loops
     assert {"decode", "queue", "infer", "encode"} <= report["rounds"][0]["closed"][0]["stages_ms"].keys()
     assert report["open"]["server"]["memory_mib"] is not None
+    in_time = next(line for line in said.splitlines() if "in time within" in line)
+    best = max(report["open_ceiling"][:2])
+    assert f", {report['open']['in_time'] / best:.3f} of the ceiling around the loop;" in in_time
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
