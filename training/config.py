@@ -104,6 +104,9 @@ class ModelConfig(Config):
         "finer levels; unet: the baseline, for encoder none",
     )
     frozen: bool = Field(default=False, description="leave the encoder's weights as they are")
+    frozen_groups: tuple[Literal[1, 2, 3, 4], ...] = Field(
+        (), description="leave those of some of the frame encoder's four groups of residual blocks as they are"
+    )
     latents: LatentsName = Field(
         "expected",
         description="of the transformer; expected: embeddings of the codes it expects; hidden: its hidden states; "
@@ -134,6 +137,8 @@ class ModelConfig(Config):
             raise ValueError(
                 f"expected encoder none and head unet together, got encoder {self.encoder} and head {self.head}"
             )
+        if self.frozen_groups and self.encoder != "frame-encoder":
+            raise ValueError(f"expected encoder frame-encoder for frozen_groups, got encoder {self.encoder}")
         if self.encoder == "none" and (self.pretrained or self.frozen):
             raise ValueError("encoder none has no weights: expected neither pretrained nor frozen")
         if self.encoder == "transformer" and not (self.pretrained or self.init):

@@ -108,7 +108,8 @@ def _compare(first: Run, run: Run) -> None:
     Raises:
         RunError: One of them differs.
     """
-    networks = [each.config.model.model_dump(exclude={"init", "pretrained", "frozen"}) for each in (first, run)]
+    apart = {"init", "pretrained", "frozen", "frozen_groups"}
+    networks = [each.config.model.model_dump(exclude=apart) for each in (first, run)]
     told = [(each.record["data"], each.config.data.noise) for each in (first, run)]
     starts = [(each.record.get("parent"), each.record.get("pretrained")) for each in (first, run)]
     for what, one, other in (

@@ -133,6 +133,7 @@ def segmenter_of(config: ModelConfig, prior: Prior | None = None) -> Segmenter:
         encoder=config.encoder,
         head=config.head,
         frozen=config.frozen,
+        frozen_groups=config.frozen_groups,
         prior=prior,
         latents=config.latents,
         draw=config.draw,

@@ -45,15 +45,20 @@ class Segmenter(nn.Module):
         encoder: Frames [B, 3, 64, 64] in [-0.5, 0.5] to latents, channel last.
         head: Latents to logits [B, 64, 64]; one with skips takes the frame encoder's `Levels`.
         frozen: Whether the encoder stays as it is while the head trains.
+        frozen_groups: Those of the frame encoder's groups of residual blocks, from 1, that stay as they are.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, *, frozen: bool = False) -> None:
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module, *, frozen: bool = False, frozen_groups: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.frozen = frozen
         if frozen:
             encoder.requires_grad_(requires_grad=False)
+        for group in frozen_groups:
+            encoder.get_submodule(f"group{group}").requires_grad_(requires_grad=False)
 
     def forward(self, frames: Tensor) -> Segmentation:
         """Segment a batch of frames."""
@@ -88,6 +93,7 @@ def build_segmenter(
     encoder: EncoderName = "frame-encoder",
     head: HeadName = "attention-conv",
     frozen: bool = False,
+    frozen_groups: Sequence[int] = (),
     prior: Prior | None = None,
     latents: LatentsName = "expected",
     draw: int = 0,
@@ -100,6 +106,7 @@ def build_segmenter(
         encoder: Which encoder.
         head: Which head.
         frozen: Whether the encoder stays as it is; the transformer always does.
+        frozen_groups: Those of the frame encoder's groups that stay as they are.
         prior: What the transformer encoder wraps.
         latents: What the transformer encoder gives.
         draw: Which draw of its sampled codes.
@@ -115,7 +122,9 @@ def build_segmenter(
             raise ValueError("expected a prior for the transformer encoder, got none")
         whole = PriorEncoder(prior, latents, draw)
         return Segmenter(whole, build_head(head, whole.grid), frozen=True)
-    return Segmenter(CollapsedFrameEncoder(layers), build_head(head, FRAME_ENCODER_GRID), frozen=frozen)
+    return Segmenter(
+        CollapsedFrameEncoder(layers), build_head(head, FRAME_ENCODER_GRID), frozen=frozen, frozen_groups=frozen_groups
+    )
 
 
 def take_pretrained(segmenter: Segmenter, published: FrameEncoder) -> None:

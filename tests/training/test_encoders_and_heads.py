@@ -26,6 +26,7 @@ ODD = [
     {"encoder": "transformer"},
     {"encoder": "transformer", "head": "attention-skips", "pretrained": "runs/prior"},
     {"encoder": "none", "head": "unet", "frozen": True},
+    {"encoder": "transformer", "pretrained": "runs/prior", "frozen_groups": (3,)},
 ]
 GRIDS = [LatentGrid(16, 16, 240), LatentGrid(32, 32, 4, 4, codes=True), LatentGrid(32, 32, 8, 4)]
 HEADS = ("linear", "conv", "heavy-conv", "fc-conv", "attention-conv")

@@ -273,6 +273,20 @@ def test_two_starts_at_once_are_an_error() -> None:
         ModelConfig(init=Path("a"), pretrained=Path("b"))
 
 
+def test_groups_of_the_encoder_that_are_left_as_they_are_keep_their_weights_to_the_bit(
+    tmp_path: Path, toys: FrameSet
+) -> None:
+    first = config(tmp_path, toys, "first", epochs=1)
+    train(first)
+    model = SMALL.model_copy(update={"init": first.out, "frozen_groups": (3, 4)})
+    second = config(tmp_path, toys, "second", epochs=1, model=model)
+    train(second)
+    before, after = (load_segmenter(each.out).encoder.state_dict() for each in (first, second))
+    assert {name.split(".")[0] for name, weight in before.items() if not torch.equal(weight, after[name])} == {
+        "stem", "group1", "group2"
+    }  # fmt: skip
+
+
 def test_the_encoder_can_learn_more_slowly_than_the_head() -> None:
     optim = OptimConfig(lr=1e-3, encoder_lr_ratio=0.1, weight_decay=0.5)
     groups = Finetune(build_segmenter((1, 1, 1, 1)), optim, 10).configure_optimizers()["optimizer"].param_groups
