@@ -67,14 +67,18 @@ def closed_loop(
     pool.log.clear()
     started, ended = _run_for(pool, seconds)
     if not pool:
-        raise BenchError(
-            f"expected the server at {authority(*address)} to go on answering, it went away: "
-            f"none of {connections} connections could be opened again"
-        )
+        raise _gone(address, connections)
     if ended <= started:
         raise BenchError(f"expected a time that a clock can tell from none, got {seconds:g} s")
     pool.close(note=False)
     return Span(pool.log, started, ended)
+
+
+def _gone(address: tuple[str, int], connections: int) -> BenchError:
+    return BenchError(
+        f"expected the server at {authority(*address)} to go on answering, it went away: "
+        f"none of {connections} connections could be opened again"
+    )
 
 
 def _run_for(pool: Connections, seconds: float) -> tuple[float, float]:
@@ -130,6 +134,7 @@ def open_loop(
 
     Raises:
         OSError: The server does not take the connections that are opened before the start.
+        BenchError: It went away.
     """
     pool = Connections(address, connections)
     started = time.monotonic() + 0.01
@@ -139,7 +144,7 @@ def open_loop(
     pool.epoll.register(alarm.fileno(), select.EPOLLIN)
     alarm.set(started)
     now, ended = started, started + plan.seconds
-    while now < ended + drain_s and not sender.finished():
+    while now < ended + drain_s and not sender.finished() and pool:
         for fd, event in pool.epoll.poll(min(1.0, ended + drain_s - now)):
             if fd == alarm.fileno():
                 alarm.clear()
@@ -148,9 +153,11 @@ def open_loop(
         now = time.monotonic()
         if (next_due := sender.send_due(now)) is not None:
             alarm.set(next_due)
+    alarm.close()
+    if not pool:
+        raise _gone(address, connections)
     sender.give_up(now)
     pool.close(note=True)
-    alarm.close()
     return Span(pool.log, started, ended)
 
 

@@ -147,10 +147,10 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
         )
         try:
             bound.fill(report, ceiling)
-        except BenchError as error:
+        except (BenchError, KeyboardInterrupt) as error:
             if not any(each.closed for each in report.rounds):
                 raise
-            report.failure = str(error)
+            report.failure = str(error) or "interrupted"
         return report
 
 

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
         print(f"robomask bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("robomask bench: interrupted, nothing is kept", file=sys.stderr)
+        print("robomask bench: interrupted before anything was measured", file=sys.stderr)
         return 130
     print(text_of(report))
     written = _write(report, config)

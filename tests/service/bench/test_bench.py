@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,24 @@ def test_told_to_stop_it_stops_the_service_that_it_started(repository: Path) -> 
     assert process.wait(timeout=60) == 143
     process.stderr.close()
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_interrupted_it_keeps_what_was_measured(repository: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "robomask", "bench", "--serve", "--bundle", str(repository / "tiny" / "1")]
+    options = ["--clients", "1", "--seconds", "0.1", "--rounds", "1000", "--json", str(figures)]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    assert any("round 2" in line for line in process.stderr)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 1
+    process.stderr.close()
+    assert said.endswith("robomask bench: interrupted; these are the figures from before that\n")
+    assert "Traceback" not in said
+    report = json.loads(figures.read_text())
+    assert len(report["rounds"][0]["closed"]) == 1
+    assert report["failure"] == "interrupted"
 
 
 @pytest.mark.parametrize("options", [[], ["--serve"], ["--url", "http://x", "--serve", "--bundle", "b"]])

@@ -126,10 +126,10 @@ def test_nobody_there_is_said_in_one_line() -> None:
             run_load(("127.0.0.1", 9), [b""], load)
 
 
-@pytest.mark.parametrize("warm_s", [0.0, 60.0])
-def test_a_server_that_goes_away_in_a_closed_loop_is_said_at_once_and_in_one_line(warm_s: float) -> None:
+@pytest.mark.parametrize("load", [Closed(2, 60.0, 0.0), Closed(2, 60.0, 60.0), Open(1, 100.0, 60.0, connections=2)])
+def test_a_server_that_goes_away_is_said_at_once_and_in_one_line(load: Closed | Open) -> None:
     with small_server(GOOD, connections=1) as server, pytest.raises(BenchError) as caught:
-        run_load(server.address, PLAIN, Closed(2, 60.0, warm_s))
+        run_load(server.address, PLAIN, load)
     host, port = server.address
     assert str(caught.value) == (
         f"expected the server at {host}:{port} to go on answering, it went away: "
