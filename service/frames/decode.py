@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from service.errors import FrameUndecodable, MediaTypeUnsupported, RobomaskError
+from service.frames.pieces import PiecesError, check_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +99,7 @@ def decode(content: bytes, frame: int, meter: PixelMeter) -> Picture:
     if name is None:
         raise _refusal(content, frame)
     try:
+        check_pieces(content, name)
         canvas = _webp_canvas(content) if name == "WebP" else None
         if canvas is not None:  # opening a WebP allocates its canvas, opening the others reads the header only
             meter.admit(*canvas, frame)
@@ -107,6 +109,12 @@ def decode(content: bytes, frame: int, meter: PixelMeter) -> Picture:
         return _upright(image)
     except RobomaskError:
         raise
+    except PiecesError as error:
+        raise FrameUndecodable(
+            f"expected a {name} picture as cameras write it, got one of {error}; save it again without its notes, and "
+            "not progressive",
+            frame=frame,
+        ) from error
     except Exception as error:
         raise FrameUndecodable(
             f"expected a whole {name} picture, got {len(content)} bytes that do not decode ({error}); "

@@ -16,6 +16,7 @@ from service.frames.decode import Picture, decode, format_of
 from service.frames.geometry import Fit, shrink
 from service.frames.limits import Limits, PixelMeter
 from service.frames.npy import MAGIC, read_npy, shape_of
+from service.frames.pieces import is_plain_png
 from service.web.multipart import Part, read_multipart
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ MULTIPART: Final = "multipart/form-data"
 MEDIA_TYPES: Final = ("image/png", "image/jpeg", "image/webp", "image/bmp", MULTIPART, JSON, NPY, RAW)
 
 _QUICK_SIDE: Final = 128
-_COMPRESSED_CHUNKS: Final = (b"zTXt", b"iTXt", b"iCCP")
-"""Parts of a PNG, beside its pixels, that decoding inflates: a few bytes may be megabytes."""
 _QUICK_BYTES: Final = 3 * _QUICK_SIDE * _QUICK_SIDE
 _FORM: Final = "application/x-www-form-urlencoded"
 
@@ -129,9 +128,7 @@ def is_quick(body: bytes, content_type: str | None) -> bool:
     if media_type == NPY:  # many frames of few pixels take long to average; those of the model's own size are not
         shape = shape_of(body)
         return len(shape) == 3 or shape[:1] == (1,) or shape[1:3] == (FRAME_SIZE, FRAME_SIZE)
-    if format_of(body) != "PNG" or body[12:16] != b"IHDR" or body.count(b"IHDR") > 1:
-        return False  # a second header would be believed
-    if any(chunk in body for chunk in _COMPRESSED_CHUNKS):
+    if format_of(body) != "PNG" or not is_plain_png(body):
         return False
     return max(int.from_bytes(body[16:20]), int.from_bytes(body[20:24])) <= _QUICK_SIDE
 
