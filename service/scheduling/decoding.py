@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import math
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -12,7 +14,7 @@ from service.scheduling.estimate import StageTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from service.scheduling.freshness import Freshness
 
@@ -51,13 +53,31 @@ class Decoding:
             Stale: It would be too late.
         """
         self._admit(freshness)
+        waiting = [work]
+        future = self._codec.submit(_timed, waiting, freshness)
         self._inside += 1
+        future.add_done_callback(functools.partial(self._leave_soon, asyncio.get_running_loop()))
+        left_s = None if freshness.due_s == math.inf else freshness.due_s - time.perf_counter()
         try:
-            result, seconds = await asyncio.get_running_loop().run_in_executor(self._codec, _timed, work, freshness)
+            async with asyncio.timeout(left_s):
+                result, seconds = await asyncio.wrap_future(future)
+        except TimeoutError:
+            if future.done() and not future.cancelled():
+                future.result()  # it knows better
+            where = "it still waited to be decoded" if waiting else "decoding it took longer than expected"
+            raise freshness.missed(where) from None
         finally:
-            self._inside -= 1
+            waiting.clear()  # the executor keeps what has been cancelled until it gets there
         self._work.add(seconds, time.perf_counter())
         return result
+
+    def _leave_soon(self, loop: asyncio.AbstractEventLoop, _: Future[tuple[_T, float]]) -> None:
+        """Give the place back; whoever waited may be gone long since, a thread that decodes cannot be called off."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
+            loop.call_soon_threadsafe(self._leave)
+
+    def _leave(self) -> None:
+        self._inside -= 1
 
     def _admit(self, freshness: Freshness) -> None:
         now_s = time.perf_counter()
@@ -77,9 +97,13 @@ class Decoding:
         )
 
 
-def _timed(work: Callable[[], _T], freshness: Freshness) -> tuple[_T, float]:
-    """Do the work, unless it has come too late; and how long it took."""
+def _timed(waiting: list[Callable[[], _T]], freshness: Freshness) -> tuple[_T, float]:
+    """Do the work, unless it has come too late or nobody waits any more; and how long it took."""
     started_s = time.perf_counter()
+    try:
+        work = waiting.pop()
+    except IndexError:
+        raise freshness.missed("nobody waits for it any more") from None
     if started_s > freshness.due_s:
         raise freshness.missed("it still waited to be decoded")
     result = work()

@@ -1,9 +1,11 @@
 """Who waits for the threads that decode."""
 
 import asyncio
+import functools
 import math
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,6 +90,71 @@ def test_one_whose_time_has_run_out_meanwhile_is_not_decoded() -> None:
                 await late
             await patient
         assert done == ["patient"]
+
+    asyncio.run(scenario())
+
+
+def test_a_deadline_is_kept_also_where_no_thread_comes_to_it() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=100, limit_s=10)
+            with held(codec), pytest.raises(DeadlineMissed, match="still waited to be decoded"):
+                await decoding.run(work, fresh(0.05))
+            go = threading.Event()
+            try:
+                with pytest.raises(DeadlineMissed, match="decoding it took longer than expected"):
+                    await decoding.run(go.wait, fresh(0.05))
+            finally:
+                go.set()
+
+    asyncio.run(scenario())
+
+
+def test_who_leaves_gives_a_place_back_when_the_thread_is_done_with_the_frame() -> None:
+    async def scenario() -> None:
+        go, begun = threading.Event(), threading.Event()
+
+        def endless() -> None:
+            begun.set()
+            go.wait()
+
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=1, limit_s=10)
+            left = asyncio.create_task(decoding.run(endless, fresh()))
+            await asyncio.to_thread(begun.wait)
+            left.cancel()
+            await asyncio.wait([left])
+            with pytest.raises(Busy):
+                await decoding.run(work, fresh())
+            go.set()
+            await asyncio.wrap_future(codec.submit(work))
+            await asyncio.sleep(0)
+            assert await decoding.run(work, fresh()) == "done"
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_waits_for_any_more_is_let_go_before_a_thread_comes_to_it() -> None:
+    class Body:
+        """Can be referred to weakly."""
+
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=1, limit_s=10)
+            with held(codec):
+                body = Body()
+                alive = weakref.ref(body)
+                left = asyncio.create_task(decoding.run(functools.partial(id, body), fresh()))
+                del body
+                await asyncio.sleep(0)
+                assert alive() is not None
+                left.cancel()
+                await asyncio.wait([left])
+                del left
+                assert alive() is None
+                waiting = asyncio.create_task(decoding.run(work, fresh()))  # its place is free
+                await asyncio.sleep(0)
+            assert await waiting == "done"
 
     asyncio.run(scenario())
 
