@@ -163,6 +163,7 @@ def create_app(settings: Settings, models: Models, on_load_failure: Callable[[Ba
             app.state.grpc_port = port
             yield
         loading.cancel()
+        control.hurry()  # whoever has a listing made holds one of the threads that are about to be asked for
         await asyncio.to_thread(control.close)
         if sampler is not None:
             sampler.close()

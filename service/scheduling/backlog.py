@@ -112,7 +112,7 @@ class Backlog:
         if freshness.stream is None:
             return False
         with self._changed:
-            return any(job.freshness.newness_s <= freshness.newness_s for job in self._of_stream(freshness))
+            return any(job.freshness.newness <= freshness.newness for job in self._of_stream(freshness))
 
     def check_due(self, run_time: RunTime, frames: int, freshness: Freshness, due_s: float, now_s: float) -> None:
         """Say no to frames that could not be done in time even if they were here now.

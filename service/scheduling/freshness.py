@@ -47,6 +47,7 @@ class Freshness:
             their order by it, but none is younger than new.
         by_age: Whether it is the frame's age that sets `due_s`, not the client's budget.
         stream: The stream that the frame belongs to, if any; only its newest frame is wanted.
+        order: Its place among the frames of its stream, where that is known.
     """
 
     arrived_s: float = 0.0
@@ -54,10 +55,13 @@ class Freshness:
     captured_s: float | None = None
     by_age: bool = False
     stream: Hashable | None = None
+    order: int | None = None
 
     @property
-    def newness_s(self) -> float:
+    def newness(self) -> float:
         """Of two frames of one stream, the one with more is the newer."""
+        if self.order is not None:
+            return self.order
         return self.arrived_s if self.captured_s is None else self.captured_s
 
     def age_s(self, now_s: float) -> float | None:

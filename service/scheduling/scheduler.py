@@ -144,7 +144,7 @@ class Scheduler:
             for part in ([frames] if len(frames) <= model.max_batch else _parts(frames, model.max_batch))
         ]
         if fresh.stream is not None:
-            self._streams.enter(fresh.stream, fresh.newness_s)
+            self._streams.enter(fresh.stream, fresh.newness)
         alarm: asyncio.TimerHandle | None = None
         try:
             for old in self._backlog.push(jobs, now_s):

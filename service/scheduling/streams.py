@@ -29,16 +29,16 @@ class Streams:
     def __len__(self) -> int:
         return len(self._newest)
 
-    def enter(self, stream: Hashable, newness_s: float) -> None:
+    def enter(self, stream: Hashable, newness: float) -> None:
         """A frame that is ready for the model.
 
         Raises:
             Superseded: A newer one got here first.
         """
-        entry = self._newest.setdefault(stream, [newness_s, 0])
-        if newness_s < entry[0]:
+        entry = self._newest.setdefault(stream, [newness, 0])
+        if newness < entry[0]:
             raise superseded()
-        entry[0] = newness_s
+        entry[0] = newness
         entry[1] += 1
 
     def leave(self, stream: Hashable) -> None:

@@ -108,9 +108,12 @@ class RequestLog:
             self._writer.join()
 
     def _write_on(self) -> None:
-        while not self._closed:
-            self._some.wait()
+        last = False
+        while not last:
             if not self._closed:
+                self._some.wait()
+            last = self._closed  # looked at before the lines are: none comes after it
+            if not last:
                 time.sleep(_LOOK_EVERY_S)
             self._some.clear()
             dropped = self._dropped  # before there is room for more: all that was dropped came after what waits

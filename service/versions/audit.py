@@ -14,8 +14,9 @@ from service.telemetry.logs import fields
 from service.versions.listing import SwapNote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from service.telemetry.metrics import Metrics
 
@@ -24,7 +25,7 @@ __all__ = ["Audit"]
 _log = logging.getLogger(__name__)
 
 _KEPT: Final = 100
-_TAIL_BYTES: Final = 64 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class Audit:
@@ -100,13 +101,24 @@ class Audit:
 def _last_declined(path: Path, model: str) -> set[int]:
     """What the last whole line of a model says has been turned away; a process may have died in a later one."""
     with path.open("ab+") as file:  # as for every note: what cannot be written later is to be known now
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        lines = file.read().splitlines()
-    for line in reversed(lines):
-        try:
-            note = SwapNote.model_validate_json(line)
-        except ValidationError:
-            continue
-        if note.model == model:
-            return set(note.declined or ())
+        for line in _from_the_end(file):
+            try:
+                note = SwapNote.model_validate_json(line)
+            except ValidationError:
+                continue
+            if note.model == model:
+                return set(note.declined or ())
     return set()
+
+
+def _from_the_end(file: BinaryIO) -> Iterator[bytes]:
+    """Lines of a file, the last first; other models' notes may be many."""
+    place = file.seek(0, os.SEEK_END)
+    rest = b""
+    while place > 0:
+        size = min(place, _PIECE_BYTES)
+        place -= size
+        file.seek(place)
+        rest, *lines = (file.read(size) + rest).split(b"\n")
+        yield from reversed(lines)
+    yield rest

@@ -108,10 +108,14 @@ class Control:
         vet = partial(self._vetter.vet, patience=_FEW) if self._rules.vet_s else None  # an older one may do, and soon
         return self._models.load(vet, self._declined)
 
-    def close(self) -> None:
-        """Finish the change that is being made, unless it waits for a store, and end all threads."""
+    def hurry(self) -> None:
+        """Wait no longer for stores that hang, and begin nothing more; at once, before `close`."""
         self._stopped.set()
         self._models.close()
+
+    def close(self) -> None:
+        """Finish the change that is being made, unless it waits for a store, and end all threads."""
+        self.hurry()
         self._worker.shutdown(cancel_futures=True)
         self._end_shadow()
         self._aside.close()
@@ -185,7 +189,8 @@ class Control:
             return
         slot = self._open(version, by, action)
         # Who goes back to an older version has turned away all up to the one that served.
-        turned_away = self._models.between(version, serving.version) if by in _DECIDED else []
+        goes_back = by in _DECIDED and version < serving.version
+        turned_away = self._models.between(version, serving.version) if goes_back else []
         self._end_shadow()
         kept = serving if self._rules.keep_previous else None
         before = self._models.change(serving=slot, previous=kept, trial=None)

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.contract import BundleInvalid
-from service.errors import ModelFixed, ModelUnknown, NotReady, StartFailed, quoted
+from service.contract import BundleInvalid, BundleOutOfReach
+from service.errors import ModelFixed, ModelUnknown, NotReady, StartFailed, VersionUnavailable, quoted
 from service.machine.background import at_once
 from service.versions.listing import ModelList, State, SwapNote, VersionState
 from service.versions.refusals import Refusals
@@ -78,8 +78,11 @@ class Models:
     ) -> None:
         self._repository = Folder(repository) if isinstance(repository, Path) else repository
         self._opener = opener
-        self.name = name or _only_model(self._repository)
-        self._candidates = _candidates(self._repository, self.name, version)
+        try:
+            self.name = name or _only_model(self._repository)
+            self._candidates = _candidates(self._repository, self.name, version)
+        except BundleOutOfReach as error:
+            raise StartFailed(str(error)) from error
         self._clock = clock
         self._refusals = Refusals(clock)
         self._lineup = Lineup()
@@ -188,27 +191,44 @@ class Models:
 
         Raises:
             ModelFixed: There is none any more.
+            VersionUnavailable: That cannot be told now.
         """
-        there = self._repository.versions(self.name)
+        there = self._versions()
         if not there:
             raise ModelFixed(f"expected a version of {self.name} in {self._repository.where}, found none")
         return there[-1]
 
     def between(self, older: int, newer: int) -> list[int]:
-        """Versions that are newer than the one and no newer than the other, valid or not."""
-        return [version for version in self._repository.versions(self.name) if older < version <= newer]
+        """Versions that are newer than the one and no newer than the other, valid or not.
+
+        Raises:
+            VersionUnavailable: They cannot be looked at now.
+        """
+        return [version for version in self._versions() if older < version <= newer]
 
     def newer(self, than: int) -> list[int]:
         """Versions that are newer than this one and may be worth opening, the newest first.
 
         What has been refused comes again only when its files have changed since, or after a while if that may help.
+
+        Raises:
+            VersionUnavailable: They cannot be looked at now.
         """
         return [
             version
-            for version in reversed(self._repository.versions(self.name))
+            for version in reversed(self._versions())
             if version > than
             and self._refusals.allow(version, partial(self._repository.fingerprint, self.name, version))
         ]
+
+    def _versions(self) -> list[int]:
+        try:
+            return self._repository.versions(self.name)
+        except BundleOutOfReach as error:
+            raise VersionUnavailable(
+                f"expected to look for versions of {self.name} now; the model in service stays, come again: {error}",
+                reason="version",
+            ) from error
 
     def mark_faulty(self, slot: Slot | None) -> None:
         """Say which model fails its golden frame, if one does; what serves in its place is not held up by that."""
@@ -278,10 +298,17 @@ class Models:
         return slot
 
     def listing(self) -> ModelList:
-        """All versions in the repository and in service, newest first. May take a while; call it from a thread."""
+        """All versions in the repository and in service, newest first. May take a while; call it from a thread.
+
+        Where the repository cannot be looked at now, those that are open or have been refused.
+        """
         lineup = self._lineup
         trial = lineup.trial
-        known = {*self._repository.versions(self.name), *self._refusals.all}
+        known = set(self._refusals.all)
+        try:
+            known.update(self._repository.versions(self.name))
+        except BundleOutOfReach as error:
+            _log.warning("%s", error)
         states: dict[int, tuple[Slot, State]] = {}
         if lineup.previous is not None:
             states[lineup.previous.version] = (lineup.previous, "previous")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -54,10 +55,18 @@ class Repository(Protocol):
         """Whether there is such a place at all."""
 
     def names(self) -> list[str]:
-        """Models that have a version, sorted."""
+        """Models that have a version, sorted.
+
+        Raises:
+            BundleOutOfReach: They cannot be looked at now.
+        """
 
     def versions(self, name: str) -> list[int]:
-        """Versions of a model, oldest first, valid or not."""
+        """Versions of a model, oldest first, valid or not.
+
+        Raises:
+            BundleOutOfReach: They cannot be looked at now.
+        """
 
     def fetch(self, name: str, version: int) -> Path:
         """The folder of a version on this machine; to be verified when it is opened.
@@ -115,11 +124,20 @@ class Folder:
 
     def names(self) -> list[str]:
         """See `Repository`."""
-        return model_names(self._root)
+        with self._looked_at():
+            return model_names(self._root)
 
     def versions(self, name: str) -> list[int]:
         """See `Repository`."""
-        return versions(self._root, name)
+        with self._looked_at():
+            return versions(self._root, name)
+
+    @contextlib.contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BundleOutOfReach(f"{self.where}: expected to look into it, which fails for now: {error}") from error
 
     def fetch(self, name: str, version: int) -> Path:
         """See `Repository`; nothing is copied."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from service.contract import Bundle, BundleInvalid, Golden, Manifest, Precision, open_bundle
 from service.engine import Engine, Wanted, bucket_sizes, open_engine, self_test, warm_up
 from service.engine.gpu_options import ANY_GPU, GpuOptions
+from service.errors import ModelFault
 from service.machine.background import at_once
 from service.versions.note import ModelNote
 
@@ -96,9 +97,9 @@ class Opener:
         golden = bundle.golden()
         try:
             difference = self_test(engine, golden, pace)
-        except BundleInvalid as error:
+            warm_up(engine, bucket_sizes(engine.max_batch), pace)
+        except (BundleInvalid, ModelFault) as error:
             raise BundleInvalid(f"{folder}: {error}") from error
-        warm_up(engine, bucket_sizes(engine.max_batch), pace)
         slot = Slot(bundle, engine, time.perf_counter() - started, golden.first())
         _log.info(
             "model %s version %d is ready in %.2f s: %s on %s (%s), golden frames within %.2g",

@@ -22,7 +22,7 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
     told so and hung up on. With two credits or more the newest frame can always be sent while an older one runs.
 6.  What ends a stream: `{"type": "error", "seq": null, "problem": {...}}` and a close code: 4422 for a query or a note
     that is wrong, 4404 for a model that is not in service, 4429 for a frame without a credit, 4408 after a time without
-    a message, 4503 if no model is ready, there are too many streams, or no memory is left for the rest of a message;
+    a frame, 4503 if no model is ready, there are too many streams, or no memory is left for the rest of a message;
     1009 without a word for a message that is too large. Frames of a stream that has ended are never run.
 """
 
@@ -33,6 +33,7 @@ import contextlib
 import json
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -79,6 +80,7 @@ _PROTOCOL: Final = 1
 _NAMES: Final = Names("deadline_ms", "captured_at", "max_age_ms")
 _KEYS: Final = {"deadline_ms": DEADLINE, "captured_at": CAPTURED, "max_age_ms": MAX_AGE}
 _LONGEST_NOTE: Final = 1024
+_MOST_NOTES: Final = 16
 
 _OK: Final = 200
 _CLIENT_GONE: Final = 499
@@ -98,7 +100,7 @@ class Streaming:
         models: What is in service.
         metrics: Where frames that failed are counted.
         credit_limit: Frames that one stream may have in flight.
-        idle_s: Seconds without a message after which a stream ends.
+        idle_s: Seconds without a frame after which a stream ends.
         limit: Most streams at one time.
         tracing: Where frames are traced, if they are; all of a connection belong to the trace that its request names.
     """
@@ -183,9 +185,12 @@ class _Stream:
             model=model,
         )
         note: Mapping[bytes, bytes] = bounds
+        notes = 0
+        clock = asyncio.get_running_loop().time
+        idle_at = clock() + self._all.idle_s
         while True:
             try:
-                async with asyncio.timeout(self._all.idle_s):
+                async with asyncio.timeout_at(idle_at):
                     message = await self._socket.receive()
             except TimeoutError:
                 idle = StreamIdle(f"expected a frame within {self._all.idle_s:g} s, got none; connect again")
@@ -198,7 +203,10 @@ class _Stream:
                 return
             content = message.get("bytes")
             if content is None:
+                notes += 1
                 try:
+                    if notes > _MOST_NOTES:  # they cost no credit
+                        raise BodyMalformed(f"expected a frame after its note, got {notes} notes and no frame")
                     note = {**bounds, **_read_note(message.get("text") or "")}
                 except RobomaskError as error:
                     await self.end(error, _INVALID)
@@ -213,7 +221,8 @@ class _Stream:
                 await self._refuse(greedy, _NO_CREDIT)
                 return
             self._take(content, note, query, form)
-            note = bounds
+            note, notes = bounds, 0
+            idle_at = clock() + self._all.idle_s
 
     async def end(self, error: RobomaskError, code: int) -> None:
         """Say why, and hang up."""
@@ -285,7 +294,8 @@ class _Stream:
 
     async def _segment(self, seq: int, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query
-        call.freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
+        freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
+        call.freshness = replace(freshness, order=seq)
         pipeline.stages.reserve(call, len(asked.content))
         call.stream = self._whose
         call.slot = slot = self._all.models.slot(query.model, query.version, call.stream)

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ def test_a_clock_that_is_a_little_ahead_makes_a_frame_new_not_wrong() -> None:
 
 def test_frames_of_a_camera_whose_clock_is_ahead_keep_their_order() -> None:
     later, sooner = read(captured_at=f"{NOW + 0.5}"), read(captured_at=f"{NOW + 0.4}")
-    assert later.newness_s > sooner.newness_s
+    assert later.newness > sooner.newness
+
+
+def test_the_order_of_a_streams_frames_counts_more_than_their_capture() -> None:
+    sooner, later = replace(read(captured_at=f"{NOW}"), order=1), replace(read(captured_at=f"{NOW - 1}"), order=2)
+    assert later.newness > sooner.newness
 
 
 def test_a_frame_that_is_too_old_on_arrival_is_refused() -> None:

@@ -104,3 +104,18 @@ def test_while_nobody_reads_so_many_lines_wait_and_the_number_of_the_others_is_t
         assert (told["level"], told["dropped"]) == ("warning", 7)
     else:
         assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING requests without a line.* dropped=7", lines[-2])
+
+
+def test_what_comes_while_the_last_lines_are_written_is_written_too() -> None:
+    stream = Stuck()
+    log = RequestLog("json", stream)
+    log.add(logging.INFO, Call("first"), "POST", "/segment", 200)
+    assert stream.entered.wait(60)
+    log.add(logging.INFO, Call("second"), "POST", "/segment", 200)
+    closing = threading.Thread(target=log.close)
+    closing.start()
+    while not log._closed:
+        pass
+    stream.go.set()
+    closing.join(60)
+    assert [json.loads(line)["request_id"] for line in stream.getvalue().splitlines()] == ["first", "second"]

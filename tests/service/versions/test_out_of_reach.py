@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import httpx
 import pytest
 from fsspec.implementations.memory import MemoryFile
 from service_kit import ADMIN, TOKEN, Running, golden_frames, png, publish_tiny, serving
 
 from service.contract import BundleOutOfReach, open_bundle
+from service.versions import repository
 from service.versions.repository import Mirror
 
 URL: Any = "memory://reach/models"
@@ -140,6 +142,64 @@ def test_a_service_that_stops_does_not_wait_for_a_store_that_hangs(
         stopped_s = time.monotonic()
     assert time.monotonic() - stopped_s < 30
     goes_on.set()
+
+
+@pytest.mark.usefixtures("one")
+def test_nor_do_listings_that_wait_for_it_keep_it_from_stopping(
+    tmp_path: Path, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    really = type(store).ls
+
+    def hang(self: fsspec.AbstractFileSystem, *arguments: object, **options: object) -> object:
+        if hangs.is_set():
+            goes_on.wait(60)
+        return really(self, *arguments, **options)
+
+    monkeypatch.setattr(type(store), "ls", hang)
+    with serving(URL, cache=tmp_path / "cache", vet_s=0, shutdown_s=1) as running:
+        hangs.set()
+        address = f"http://127.0.0.1:{running.port}/v2/repository/index"
+
+        def ask() -> None:
+            with suppress(httpx.HTTPError):
+                httpx.post(address, timeout=1)
+
+        clients = [threading.Thread(target=ask) for _ in range(40)]  # more than asyncio's threads on most machines
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        stopped_s = time.monotonic()
+    assert time.monotonic() - stopped_s < 30
+    goes_on.set()
+
+
+def test_a_folder_that_cannot_be_looked_into_for_a_while_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny(tmp_path)
+    publish_tiny(tmp_path)
+    really, fails = repository.versions, threading.Event()
+
+    def versions(*place: Any) -> list[int]:
+        if fails.is_set():
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return really(*place)
+
+    monkeypatch.setattr(repository, "versions", versions)
+    with serving(tmp_path, version=1, admin_token=TOKEN, vet_s=0) as running:
+        body = {"version": 2, "promote_if": {"frames": 5, "min_iou": 0.5}}
+        assert running.client.post("/models/shadow", headers=ADMIN, json=body).status_code == 200
+        fails.set()
+        until_it_serves(running, 2)  # by its gate, which needs no folder
+        listing = running.client.get("/models").json()
+        assert [version["version"] for version in listing["versions"]] == [2, 1]
+        back = running.client.post("/models/rollback", headers=ADMIN)
+        assert (back.status_code, back.headers["Retry-After"]) == (503, "1")
+        assert "Stale file handle" in back.json()["detail"]
+        fails.clear()
+        assert running.client.post("/models/rollback", headers=ADMIN).status_code == 200
 
 
 @pytest.mark.usefixtures("one")

@@ -33,6 +33,24 @@ def external_onnx(location: str, **place: int) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def blind_onnx() -> bytes:
+    """The tiny model, but for black frames, of which it says nothing that is a number."""
+    model = onnx.load_from_string(tiny_onnx())
+    graph = model.graph
+    place = next(i for i, node in enumerate(graph.node) if "probability" in node.output)
+    graph.node[place].output[list(graph.node[place].output).index("probability")] = "unchecked"
+    nodes = [
+        helper.make_node("ReduceMax", ["float"], ["brightest"], keepdims=1),
+        helper.make_node("Div", ["brightest", "brightest"], ["one_each"]),
+        helper.make_node("Squeeze", ["one_each"], ["one"]),
+        helper.make_node("Mul", ["unchecked", "one"], ["probability"]),
+    ]
+    for offset, node in enumerate(nodes, 1):
+        graph.node.insert(place + offset, node)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def endless_onnx() -> bytes:
     """The tiny model with a loop before it that has no end to speak of."""
     model = onnx.load_from_string(tiny_onnx())
@@ -213,6 +231,15 @@ def test_at_the_start_too_and_the_version_before_serves(tmp_path: Path) -> None:
         two, one = running.client.get("/models").json()["versions"]
         assert (one["version"], one["state"], two["version"]) == (1, "serving", 2)
         assert "expected a model that is opened and tested within" in two["reason"]
+
+
+def test_a_model_that_fails_on_what_it_is_warmed_up_with_is_refused_too(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    publish_tiny(tmp_path, precisions={"fp32": blind_onnx()})
+    with serving(tmp_path, vet_s=0) as running:
+        two, one = running.client.get("/models").json()["versions"]
+        assert (one["version"], one["state"], two["version"]) == (1, "serving", 2)
+        assert "expected probability float32" in two["reason"]
 
 
 def test_a_service_that_stops_does_not_wait_for_that_process(tmp_path: Path) -> None:

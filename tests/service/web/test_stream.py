@@ -188,6 +188,37 @@ def test_a_stream_on_which_nothing_comes_is_closed(narrow: Running) -> None:
         ended(socket, 4408)
 
 
+def test_notes_alone_do_not_keep_a_stream_open(narrow: Running) -> None:
+    with streaming(narrow) as socket:
+        told(socket)
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=0.05)
+        socket.send("{}")
+        sent_s = time.monotonic()
+        assert told(socket)["problem"]["type"] == "urn:robomask:problem:stream-idle"
+        ended(socket, 4408)
+    assert time.monotonic() - sent_s < 20
+
+
+def test_notes_without_a_frame_are_told_and_hung_up_on(service: Running) -> None:
+    with streaming(service) as socket:
+        told(socket)
+        for _ in range(17):
+            socket.send("{}")
+        assert "expected a frame after its note, got 17 notes" in told(socket)["problem"]["detail"]
+        ended(socket, 4422)
+
+
+def test_a_frame_is_newer_than_those_before_it_whatever_is_said_of_their_capture(service: Running) -> None:
+    with streaming(service) as socket:
+        told(socket)
+        socket.send(png(FRAME))
+        socket.send(json.dumps({"captured_at": time.time() - 1}))
+        socket.send(png(FRAME))
+        assert {told(socket)["seq"], (last := told(socket))["seq"]} == {0, 1}
+        assert (last["type"], last["seq"]) == ("answer", 1)
+
+
 def test_a_message_that_is_too_large_ends_the_stream_and_nothing_else(narrow: Running) -> None:
     with streaming(narrow) as socket:
         told(socket)
