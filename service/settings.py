@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         4, description="Frames that a client of /stream may have in flight."
     )
     stream_idle_s: Annotated[float, Field(gt=0)] = Field(
-        60.0, description="Seconds without a message after which a connection to /stream is closed."
+        60.0, description="Seconds without a frame after which a connection to /stream is closed."
     )
     stream_limit: Annotated[int, Field(ge=0, le=100_000)] = Field(
         256, description="Most connections to /stream at one time."
