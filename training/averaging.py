@@ -30,7 +30,7 @@ class RunningAverage(WeightAveraging):
     def __init__(self, decay: float) -> None:
         def averaged(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
             kept = decay_at(int(count), decay)
-            return kept * mean + (1 - kept) * value
+            return mean + (1 - kept) * (value - mean)  # in this form weights that do not learn stay as they are
 
         super().__init__(avg_fn=averaged)
 
