@@ -125,9 +125,11 @@ def _weights(run: Run) -> str:
     mean_of = run.record.get("mean_of")
     if mean_of is None:
         return "The weights are\nthe running average at the end of the schedule; no checkpoint was picked by its score."
-    start = ", and of what they started from" if mean_of["start"] else ""
+    count = len(mean_of["runs"])
+    runs = f"{count} runs" if count > 1 else "one run"
+    start = f", and of what {'they' if count > 1 else 'it'} started from" if mean_of["start"] else ""
     return (
-        f"The weights are\nthe mean of those of {len(mean_of['runs'])} runs{start}, each with equal share; of a run, "
+        f"The weights are\nthe mean of those of {runs}{start}, each with equal share; of a run, "
         "the running average at the end of the\nschedule: no checkpoint was picked by its score."
     )
 

@@ -59,7 +59,7 @@ def is_plain_png(content: bytes) -> bool:
     """Whether a PNG has a header, pixels and little else: nothing that is compressed or read apart from the pixels."""
     if content[12:16] != b"IHDR":
         return False
-    for index, (kind, _) in enumerate(_chunks(content)):
+    for index, kind in enumerate(_chunks(content)):
         if index and (kind not in _PLAIN or index == _PLAIN_CHUNKS):
             return False  # a second header too: it would be believed
     return True
@@ -68,7 +68,7 @@ def is_plain_png(content: bytes) -> bool:
 def _check_png(content: bytes) -> None:
     chunks = data = 0
     most_data = _MOST_DATA_CHUNKS + len(content) // _DATA_BYTES
-    for kind, _ in _chunks(content):
+    for kind in _chunks(content):
         if kind in _DATA:
             data += 1
         else:
@@ -77,13 +77,12 @@ def _check_png(content: bytes) -> None:
             raise PiecesError(f"more than {most_data} chunks of pixels or {_MOST_CHUNKS} others")
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """Kind and length of every chunk of a PNG."""
+def _chunks(content: bytes) -> Iterator[bytes]:
+    """The kind of every chunk of a PNG."""
     position = 8
     while position + 8 <= len(content):
-        length = int.from_bytes(content[position : position + 4], "big")
-        yield content[position + 4 : position + 8], length
-        position += 12 + length
+        yield content[position + 4 : position + 8]
+        position += 12 + int.from_bytes(content[position : position + 4], "big")
 
 
 def _check_jpeg(content: bytes) -> None:

@@ -132,13 +132,6 @@ class Folder:
         with self._looked_at():
             return versions(self._root, name)
 
-    @contextlib.contextmanager
-    def _looked_at(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise BundleOutOfReach(f"{self.where}: expected to look into it, which fails for now: {error}") from error
-
     def fetch(self, name: str, version: int) -> Path:
         """See `Repository`; nothing is copied."""
         return self._root / name / str(version)
@@ -154,6 +147,13 @@ class Folder:
 
     def close(self) -> None:
         """See `Repository`; nothing hangs here but the file system, which nobody can leave."""
+
+    @contextlib.contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BundleOutOfReach(f"{self.where}: expected to look into it, which fails for now: {error}") from error
 
 
 class Mirror:

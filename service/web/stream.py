@@ -21,9 +21,10 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
 5.  A frame costs a credit, and each of these messages gives one back. A client that sends a frame without a credit is
     told so and hung up on. With two credits or more the newest frame can always be sent while an older one runs.
 6.  What ends a stream: `{"type": "error", "seq": null, "problem": {...}}` and a close code: 4422 for a query or a note
-    that is wrong, 4404 for a model that is not in service, 4429 for a frame without a credit, 4408 after a time without
-    a frame, 4503 if no model is ready, there are too many streams, or no memory is left for the rest of a message;
-    1009 without a word for a message that is too large. Frames of a stream that has ended are never run.
+    that is wrong, or for notes and no frame, 4404 for a model that is not in service, 4429 for a frame without a
+    credit, 4408 after a time without a frame, 4503 if no model is ready, there are too many streams, or no memory is
+    left for the rest of a message; 1009 without a word for a message that is too large. Frames of a stream that has
+    ended are never run.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
 @pytest.mark.parametrize(
     "content",
     [
-        in_front(PROGRESSIVE[:-2], b"") + LAST_SCAN * 60 + b"\xff\xd9",
+        PROGRESSIVE[:-2] + LAST_SCAN * 60 + b"\xff\xd9",
         in_front(BASELINE, segment(0xE5) * 1025),
         in_front(BASELINE, segment(0xFE) * 1025),
         in_front(BASELINE, b"\xff\xd0" * 1025),

@@ -224,22 +224,23 @@ def test_a_model_without_end_is_stopped_in_the_process_that_tries_it(tmp_path: P
         vet(folder, max_batch=None, precision=None, provider="cpu", limit_s=5)
 
 
-def test_at_the_start_too_and_the_version_before_serves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "vet_s", "words"),
+    [
+        (endless_onnx, 5, "expected a model that is opened and tested within"),
+        (blind_onnx, 0, "expected probability float32"),
+    ],
+    ids=["without end", "fails while it is warmed up"],
+)
+def test_at_the_start_too_and_the_version_before_serves(
+    tmp_path: Path, model: Callable[[], bytes], vet_s: float, words: str
+) -> None:
     publish_tiny(tmp_path)
-    publish_tiny(tmp_path, precisions={"fp32": endless_onnx()})
-    with serving(tmp_path, vet_s=5) as running:
+    publish_tiny(tmp_path, precisions={"fp32": model()})
+    with serving(tmp_path, vet_s=vet_s) as running:
         two, one = running.client.get("/models").json()["versions"]
         assert (one["version"], one["state"], two["version"]) == (1, "serving", 2)
-        assert "expected a model that is opened and tested within" in two["reason"]
-
-
-def test_a_model_that_fails_on_what_it_is_warmed_up_with_is_refused_too(tmp_path: Path) -> None:
-    publish_tiny(tmp_path)
-    publish_tiny(tmp_path, precisions={"fp32": blind_onnx()})
-    with serving(tmp_path, vet_s=0) as running:
-        two, one = running.client.get("/models").json()["versions"]
-        assert (one["version"], one["state"], two["version"]) == (1, "serving", 2)
-        assert "expected probability float32" in two["reason"]
+        assert words in two["reason"]
 
 
 def test_a_service_that_stops_does_not_wait_for_that_process(tmp_path: Path) -> None:
