@@ -11,13 +11,13 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
     text message with what is true of that frame alone:
     `{"captured_at": Unix seconds, "deadline_ms": ..., "max_age_ms": ...}`, each optional.
 4.  The server sends exactly one of these for every frame, in the order in which they are settled:
-    `{"type": "answer", "seq": n, "request_id": ..., "answer": {...}}`, the answer being the JSON that `/segment` gives;
-    or, with another `accept`, `{"type": "answer", "seq": n, "request_id": ..., "content_type": ..., "bytes": ...,
-    "confidence": [...], "model": {...}, "timing_ms": {...}, "age_ms": ...}` and right after it one binary message, the
-    body that `/segment` gives; answers come in the order of their frames;
-    `{"type": "superseded", "seq": n}`: a newer frame was ready before the model was free for this one, or has been
-    answered before it;
-    `{"type": "error", "seq": n, "problem": {...}}`: the problem that `/segment` answers with. The stream goes on.
+    -   `{"type": "answer", "seq": n, "request_id": ..., "answer": {...}}`, the answer being the JSON that `/segment`
+        gives; or, with another `accept`, `{"type": "answer", "seq": n, "request_id": ..., "content_type": ...,
+        "bytes": ..., "confidence": [...], "model": {...}, "timing_ms": {...}, "age_ms": ...}` and right after it one
+        binary message, the body that `/segment` gives. Answers come in the order of their frames.
+    -   `{"type": "superseded", "seq": n}`: a newer frame was ready before the model was free for this one, or has been
+        answered before it.
+    -   `{"type": "error", "seq": n, "problem": {...}}`: the problem that `/segment` answers with. The stream goes on.
 5.  A frame costs a credit, and each of these messages gives one back. A client that sends a frame without a credit is
     told so and hung up on. With two credits or more the newest frame can always be sent while an older one runs.
 6.  What ends a stream: `{"type": "error", "seq": null, "problem": {...}}` and a close code: 4422 for a query or a note
