@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
+from service.connection.handshake import HandshakeProtocol
 from service.connection.messages import REFUSED
 from service.errors import Busy
 
@@ -23,7 +22,7 @@ _PIECE_BYTES: Final = 64
 """What a piece of a message takes beside its content, which may be nothing at all."""
 
 
-class MeteredWebSocketProtocol(WebSocketsSansIOProtocol):
+class MeteredWebSocketProtocol(HandshakeProtocol):
     """uvicorn's protocol for websockets, whose messages hold memory of the budget until they are taken.
 
     A message that came whole is handed over in any case: who takes it reserves memory for it or says no to it alone.

@@ -48,9 +48,9 @@ class PlainProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response(f"got one that cannot be read: {error}")
         except httptools.HttpParserUpgrade as stop:
             if self._declined:
                 self._read_again(data[stop.args[0] :])

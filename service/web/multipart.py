@@ -5,6 +5,7 @@ Source: RFC 7578; the parsing itself is python-multipart's.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Part", "read_multipart"]
 
 _LONGEST_NAME: Final = 255
+_LINE_END: Final = re.compile(rb"[ \t]{0,64}\r\n")
 
 
 class Part(NamedTuple):
@@ -48,7 +50,8 @@ def read_multipart(body: bytes, content_type: str, check_count: Callable[[int], 
             "expected a boundary of 1 to 70 characters in the content type of multipart/form-data, got "
             f"{quoted(content_type)}; let the HTTP library write this header"
         )
-    parts = _Parts(check_count)
+    _check_boundaries(body, boundary, check_count)
+    parts = _Parts()
     parser = MultipartParser(
         boundary,
         {
@@ -73,6 +76,35 @@ def read_multipart(body: bytes, content_type: str, check_count: Callable[[int], 
     return parts.contents
 
 
+def _check_boundaries(body: bytes, boundary: bytes, check_count: Callable[[int], None]) -> None:
+    """Say no to lines that begin like a boundary and are none, and to too many that are one, before any is parsed.
+
+    The parser goes byte by byte through each of them and the blanks behind it: half a second for a megabyte. Frames do
+    not have any: a boundary is chosen so that no line of theirs begins with it (RFC 2046, section 5.1.1).
+
+    Raises:
+        BodyMalformed: There is such a line.
+    """
+    delimiter = b"--" + boundary
+    line = b"\r\n" + delimiter
+    after = len(delimiter) if body.startswith(delimiter) else _behind(body, line, 0)
+    count = 0
+    while after is not None and not body.startswith(b"--", after):  # what comes behind the last is skipped
+        count += 1
+        check_count(count)
+        if not _LINE_END.match(body, after):
+            raise BodyMalformed(
+                "expected a boundary of multipart/form-data to end its line, got one with more behind it: "
+                f"{body[after - len(delimiter) : after + 20]!r}; let the HTTP library write the body"
+            )
+        after = _behind(body, line, after)
+
+
+def _behind(body: bytes, what: bytes, start: int) -> int | None:
+    found = body.find(what, start)
+    return None if found < 0 else found + len(what)
+
+
 def _options(header: str | bytes) -> dict[bytes, bytes]:
     """What a header says behind its first value.
 
@@ -92,16 +124,14 @@ def _malformed(error: Exception) -> BodyMalformed:
 class _Parts:
     """Collects what the parser reports."""
 
-    def __init__(self, check_count: Callable[[int], None]) -> None:
+    def __init__(self) -> None:
         self.contents: list[Part] = []
         self.finished = False
-        self._check_count = check_count
         self._pieces: list[bytes] = []
         self._name = self._value = b""
         self._disposition = b""
 
     def begin(self) -> None:
-        self._check_count(len(self.contents) + 1)
         self._pieces, self._disposition = [], b""
 
     def header_name(self, data: bytes, start: int, end: int) -> None:

@@ -5,6 +5,7 @@ Source: RFC 9457, "Problem Details for HTTP APIs".
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ __all__ = [
     "Problem",
     "details",
     "framework_problem",
+    "no_websocket",
     "not_http",
     "problem",
     "status_of",
@@ -57,6 +59,12 @@ _FRAMEWORK: Final = {
     404: ("not-found", "No such page", "expected a path that exists, got {path}; /docs lists them"),
     405: ("method-not-allowed", "Method not allowed", "expected {allow} for {path}, got {method}"),
 }
+_HANDSHAKE: Final = {
+    405: ("method-not-allowed", "Method not allowed"),
+    426: (errors.WebSocketExpected.code, errors.WebSocketExpected.title),
+    500: (errors.RobomaskError.code, errors.RobomaskError.title),
+}
+"""What is said of a websocket that does not come about, where it is not just a bad request."""
 _OTHER: Final = ("bad-request", "Bad request", "expected a request that this service answers, got {method} {path}")
 
 
@@ -122,16 +130,25 @@ def framework_problem(status: int, method: str, path: str, allow: str | None, re
 
 def not_http(what: str, request_id: str) -> Response:
     """The answer to bytes that are no request."""
-    detail = f"expected an HTTP/1.1 request, {what}"
-    body = Problem(
-        type=f"{_PREFIX}bad-request",
-        title="Bad request",
-        status=400,
-        detail=detail,
-        error=detail,
-        request_id=request_id,
+    return _response(_bad_request(400, f"expected an HTTP/1.1 request, {what}", request_id), {})
+
+
+def no_websocket(status: int, why: str, request_id: str) -> Response:
+    """The answer to a handshake of which no websocket comes, in the words of the library that has read it."""
+    what = f"{HTTPStatus(status).phrase.lower()}, {why.removeprefix('Failed to open a WebSocket connection: ')}"
+    detail = (
+        f"expected a handshake as in RFC 6455, got one that is refused: {what}; let a library for websockets write it"
     )
-    return _response(body, {})
+    if status >= 500:
+        detail = f"expected to open a websocket, but the service failed: {request_id}"
+    return _response(_bad_request(status, detail, request_id), {})
+
+
+def _bad_request(status: int, detail: str, request_id: str) -> Problem:
+    code, title = _HANDSHAKE.get(status, (errors.BadRequest.code, errors.BadRequest.title))
+    return Problem(
+        type=f"{_PREFIX}{code}", title=title, status=status, detail=detail, error=detail, request_id=request_id
+    )
 
 
 def _response(body: Problem, headers: dict[str, str]) -> Response:

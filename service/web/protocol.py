@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
+from service.connection.messages import Reply
 from service.connection.unread import PatientProtocol, PatientWebSocketProtocol
 from service.connection.whole import WholeRequestProtocol
 from service.web.middleware import new_request_id
-from service.web.problems import not_http
+from service.web.problems import no_websocket, not_http
 
 if TYPE_CHECKING:
     import asyncio
@@ -144,11 +145,19 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
         self._close_soon()
 
 
+def _no_websocket(status: int, why: str) -> Reply:
+    request_id = new_request_id()
+    answer = no_websocket(status, why, request_id)
+    return Reply(status, [*answer.raw_headers, (b"x-request-id", request_id.encode())], bytes(answer.body))
+
+
 def server_options(settings: Settings, answerer: Answerer) -> dict[str, Any]:
     """How uvicorn is to speak on the wire, wherever it listens; `answerer` answers requests that come as a whole."""
     return {
         "http": functools.partial(BoundedHttpProtocol, patience_s=settings.body_timeout_s, answerer=answerer),
-        "ws": functools.partial(PatientWebSocketProtocol, patience_s=settings.body_timeout_s, budget=answerer.budget),
+        "ws": functools.partial(
+            PatientWebSocketProtocol, patience_s=settings.body_timeout_s, budget=answerer.budget, refuse=_no_websocket
+        ),
         "ws_max_size": settings.max_body_bytes,
         "ws_per_message_deflate": False,  # frames and masks are compressed already
         "log_config": None,

@@ -247,6 +247,8 @@ GOOD_PART = b'--b\r\nContent-Disposition: form-data; name="frame"\r\n\r\nx\r\n'
             "",
         ),
         (GOOD_PART, "multipart/form-data; boundary*=b; boundary*0=b", ""),
+        (GOOD_PART + b"--b" + b" " * 1_000_000, "multipart/form-data; boundary=b", "to end its line"),
+        (GOOD_PART + b"\r\n--bX" * 200_000 + b"\r\n--b--", "multipart/form-data; boundary=b", "b'--bX"),
     ],
 )
 def test_multipart_that_is_broken(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from service_kit import png
 
-from service.errors import BodyMalformed
+from service.errors import BodyMalformed, TooLarge
 from service.web import multipart
 from service.web.multipart import read_multipart
 from service.web.requests import is_quick
@@ -77,3 +77,24 @@ def test_whatever_the_parser_of_headers_stumbles_over_is_the_clients_fault(
     monkeypatch.setattr(multipart, "parse_options_header", lambda text: next(of_the_part, None) or stumble(text))
     with pytest.raises(BodyMalformed, match="breaks its rules"):
         read_multipart(whole, content_type, lambda _: None)
+
+
+def test_blanks_may_stand_behind_a_boundary_and_anything_behind_the_last() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="frame"\r\n\r\nx\r\n'
+    body = part + part.replace(b"--b", b"--b \t") + b"--b--\r\n" + b"\r\n--bX" * 10
+    parts = read_multipart(body, "multipart/form-data; boundary=b", lambda _: None)
+    assert [read.content for read in parts] == [b"x", b"x"]
+
+
+def test_parts_are_counted_before_any_is_read() -> None:
+    seen: list[int] = []
+
+    def at_most_two(count: int) -> None:
+        seen.append(count)
+        if count > 2:
+            raise TooLarge("expected at most 2 frames")
+
+    part = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n'
+    with pytest.raises(TooLarge):
+        read_multipart(part * 9 + b"--b--", "multipart/form-data; boundary=b", at_most_two)
+    assert seen == [1, 2, 3]
