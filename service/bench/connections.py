@@ -22,6 +22,7 @@ BROKEN: Final = 0
 UNANSWERED: Final = -1
 """Status of a request without an answer when the time for answers had passed."""
 
+_OK: Final = 200
 _SAMPLE: Final = 8  # of so many answers the headers of one are kept
 _CHUNK: Final = 256 * 1024
 
@@ -34,7 +35,7 @@ class Log:
         sent_s: When it was sent.
         done_s: When its answer was whole.
         status: HTTP status, `BROKEN` or `UNANSWERED`.
-        heads: Headers of some of the answers.
+        heads: Headers of some of the answers with status 200; a refusal has other stages, or none.
     """
 
     def __init__(self) -> None:
@@ -43,11 +44,13 @@ class Log:
         self.done_s = array("d")
         self.status = array("h")
         self.heads: list[bytes] = []
+        self._good = 0
 
     def clear(self) -> None:
         """Forget all of it."""
         for notes in (self.due_s, self.sent_s, self.done_s, self.status, self.heads):
             del notes[:]
+        self._good = 0
 
     def add(self, due_s: float, sent_s: float, done_s: float, status: int, head: bytes = b"") -> None:
         """Note one request."""
@@ -55,8 +58,10 @@ class Log:
         self.sent_s.append(sent_s)
         self.done_s.append(done_s)
         self.status.append(status)
-        if head and len(self.status) % _SAMPLE == 1:
-            self.heads.append(head)
+        if status == _OK:
+            if self._good % _SAMPLE == 0:
+                self.heads.append(head)
+            self._good += 1
 
 
 class Connection:

@@ -69,7 +69,7 @@ class Run:
         ended_s: Until when; in an open loop until the next frame would have been due, so that N frames take N periods.
         cpu_share: CPU time of the generator for each second that passed: 1.0 is a whole core.
         nice: Priority that the generator ran at.
-        heads: Headers of some of the answers.
+        heads: Headers of some of the answers with status 200.
     """
 
     due_s: NDArray[np.float64]

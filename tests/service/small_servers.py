@@ -1,26 +1,28 @@
 """Servers of a few lines, for what the service itself does not do: keep silent, hang up, redirect, go away."""
 
 import contextlib
+import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nserver-timing: queue;dur=9\r\n\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver-timing: infer;dur=1.5\r\n\r\nok"
 
 
 class SmallServer:
-    """Gives the same answer to every request.
+    """Gives the same answer to every request, or a few in turn.
 
     Args:
-        answer: The answer; with None it hangs up, with b"" it says nothing.
+        answers: The answers; with None it hangs up, with b"" it says nothing.
         host: Where to listen.
         connections: With one more than these it goes away, and all of them with it.
     """
 
-    def __init__(self, answer: bytes | None, host: str, connections: int) -> None:
-        self._answer = answer
+    def __init__(self, answers: Sequence[bytes | None], host: str, connections: int) -> None:
+        self._answers = itertools.cycle(answers)
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._connections = connections
         self._taken: list[socket.socket] = []
@@ -51,9 +53,10 @@ class SmallServer:
                 self.heads.append(head)
                 lengths = [line[15:] for line in head.lower().splitlines() if line.startswith(b"content-length:")]
                 source.read(int(lengths[0]) if lengths else 0)
-                if self._answer is None:
+                answer = next(self._answers)
+                if answer is None:
                     return
-                connection.sendall(self._answer)
+                connection.sendall(answer)
 
 
 def _head(source: BinaryIO) -> bytes:
@@ -65,9 +68,9 @@ def _head(source: BinaryIO) -> bytes:
 
 
 @contextmanager
-def small_server(answer: bytes | None, host: str = "127.0.0.1", connections: int = 10_000) -> Iterator[SmallServer]:
+def small_server(*answers: bytes | None, host: str = "127.0.0.1", connections: int = 10_000) -> Iterator[SmallServer]:
     """A small server, for as long as it is needed."""
-    server = SmallServer(answer, host, connections)
+    server = SmallServer(answers, host, connections)
     try:
         yield server
     finally:

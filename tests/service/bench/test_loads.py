@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from service_kit import Running
-from small_servers import GOOD, small_server
+from small_servers import BUSY, GOOD, small_server
 
 from service.bench.connections import BROKEN, UNANSWERED
 from service.bench.errors import BenchError
@@ -71,6 +71,13 @@ def test_a_connection_that_breaks_is_noted_and_opened_again() -> None:
     with small_server(None) as server:
         span = open_loop(server.address, PLAIN, at_once(5), connections=1, most_connections=2, drain_s=5.0)
     assert list(span.log.status) == [BROKEN] * 5
+
+
+def test_of_refusals_no_headers_are_kept() -> None:
+    with small_server(BUSY, GOOD) as server:
+        run = run_load(server.address, PLAIN, Open(robots=1, hz=40, seconds=1.0, connections=1, most_connections=1))
+    assert (run.status == 503).sum() == (run.status == 200).sum() == 20
+    assert [head[:12] for head in run.heads] == ["HTTP/1.1 200"] * 3  # one of eight
 
 
 @pytest.mark.parametrize("kind", KINDS)
