@@ -171,12 +171,14 @@ class Connections:
         log: What became of every request.
         epoll: Waits for them; what else is registered there is for the caller to handle.
         on_free: Called with a connection when its request has ended.
+        sent: How many requests there have been, those not noted too.
     """
 
     def __init__(self, address: tuple[str, int], count: int) -> None:
         self.epoll = select.epoll()
         self.log = Log()
         self.on_free: Callable[[Connection], None] = lambda _: None
+        self.sent = 0
         self._address = address
         self._by_fd: dict[int, Connection] = {}
         for _ in range(count):
@@ -201,6 +203,7 @@ class Connections:
 
     def send(self, connection: Connection, request: bytes, due_s: float) -> None:
         """Begin to send a request that was due at this moment."""
+        self.sent += 1
         try:
             connection.send(request, due_s)
         except OSError:

@@ -35,11 +35,21 @@ __all__ = ["Span", "Timetable", "closed_loop", "main", "open_loop", "timetable"]
 
 
 class Span(NamedTuple):
-    """What was noted, and from when to when it was, by `time.monotonic`."""
+    """What was noted.
+
+    Attributes:
+        log: What became of every request that counts.
+        started_s: From when they do, by `time.monotonic`.
+        ended_s: Until when.
+        requests: How many were sent in all, those of the warm-up and those cut off at the end too.
+        lost: How many clients of a closed loop there were no more at the end: nobody took their connection again.
+    """
 
     log: Log
     started_s: float
     ended_s: float
+    requests: int
+    lost: int
 
 
 def closed_loop(
@@ -70,8 +80,9 @@ def closed_loop(
         raise _gone(address, connections)
     if ended <= started:
         raise BenchError(f"expected a time that a clock can tell from none, got {seconds:g} s")
+    lost = connections - len(pool)
     pool.close(note=False)
-    return Span(pool.log, started, ended)
+    return Span(pool.log, started, ended, pool.sent, lost)
 
 
 def _gone(address: tuple[str, int], connections: int) -> BenchError:
@@ -91,25 +102,27 @@ def _run_for(pool: Connections, seconds: float) -> tuple[float, float]:
 
 
 class Timetable(NamedTuple):
-    """When which robot sends, in seconds from the start, in order; and when it is over.
+    """When a frame is sent, in seconds from the start; and when it is over.
 
     Attributes:
-        times: When, and which robot.
+        times: When, in order.
         seconds: When the next would be due: N frames at one rate take N periods, not the N - 1 between them.
     """
 
-    times: Sequence[tuple[float, int]]
+    times: Sequence[float]
     seconds: float
 
 
 def timetable(robots: int, hz: float, seconds: float) -> Timetable:
     """All robots at one rate, their phases evenly spread, for the whole number of periods nearest to so many seconds.
 
+    They send in turn.
+
     >>> timetable(robots=2, hz=1.0, seconds=2.0)
-    Timetable(times=[(0.0, 0), (0.5, 1), (1.0, 0), (1.5, 1)], seconds=2.0)
+    Timetable(times=[0.0, 0.5, 1.0, 1.5], seconds=2.0)
     """
     turns = round(seconds * hz)
-    times = [((turn + robot / robots) / hz, robot) for turn in range(turns) for robot in range(robots)]
+    times = [(turn + robot / robots) / hz for turn in range(turns) for robot in range(robots)]
     return Timetable(times, turns / hz)
 
 
@@ -126,8 +139,8 @@ def open_loop(
 
     Args:
         address: Host and port.
-        requests: Requests; robot r sends the one of index r, modulo their number.
-        plan: When which robot sends.
+        requests: Requests, ready to be sent; they are taken in turn.
+        plan: When they are sent.
         connections: How many to open before the start.
         most_connections: How many there may be; beyond that a request waits here, and its latency counts on.
         drain_s: How long to wait for answers after the end of the timetable.
@@ -138,7 +151,7 @@ def open_loop(
     """
     pool = Connections(address, connections)
     started = time.monotonic() + 0.01
-    due = [(started + after, requests[robot % len(requests)]) for after, robot in plan.times]
+    due = [(started + after, request) for after, request in zip(plan.times, itertools.cycle(requests), strict=False)]
     sender = _Sender(pool, due, most_connections)
     alarm = Alarm()
     pool.epoll.register(alarm.fileno(), select.EPOLLIN)
@@ -158,7 +171,7 @@ def open_loop(
         raise _gone(address, connections)
     sender.give_up(now)
     pool.close(note=True)
-    return Span(pool.log, started, ended)
+    return Span(pool.log, started, ended, pool.sent, lost=0)
 
 
 class _Sender:
@@ -238,6 +251,8 @@ def main(source: BinaryIO, sink: BinaryIO) -> None:
         "ended_s": span.ended_s,
         "cpu_share": (time.process_time() - cpu_s) / (time.monotonic() - wall_s),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "requests": span.requests,
+        "lost": span.lost,
         "heads": [head.decode("latin-1") for head in log.heads],
     }
     sink.write(json.dumps(note).encode() + b"\n")

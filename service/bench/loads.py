@@ -69,6 +69,8 @@ class Run:
         ended_s: Until when; in an open loop until the next frame would have been due, so that N frames take N periods.
         cpu_share: CPU time of the generator for each second that passed: 1.0 is a whole core.
         nice: Priority that the generator ran at.
+        requests: How many requests were sent in all, those of the warm-up and those cut off at the end too.
+        lost: How many clients of a closed loop there were no more at the end: nobody took their connection again.
         heads: Headers of some of the answers with status 200.
     """
 
@@ -80,6 +82,8 @@ class Run:
     ended_s: float
     cpu_share: float
     nice: int
+    requests: int
+    lost: int
     heads: list[str]
 
     @property

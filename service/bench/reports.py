@@ -52,7 +52,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _closed(closed: ClosedSummary) -> Iterator[str]:
     yield (
-        f"    {closed.rate:8.1f}/s  {_spread(closed.latency_ms)}{_refusals(closed.refusals)}  "
+        f"    {closed.rate:8.1f}/s  {_spread(closed.latency_ms)}{_refusals(closed.refusals)}{_lost(closed.lost)}  "
         f"generator {closed.generator.cpu_share:.0%} of a core{_server(closed.server)}"
     )
     if closed.stages_ms:
@@ -96,6 +96,10 @@ def _spread(values: Percentiles | None) -> str:
 def _refusals(counts: Mapping[int, int]) -> str:
     names = {0: "broken", -1: "unanswered"}
     return "".join(f"  {names.get(status, status)}: {count}" for status, count in counts.items())
+
+
+def _lost(clients: int) -> str:
+    return f"  {clients} of the clients could not connect again" if clients else ""
 
 
 def _stages(stages: Mapping[str, float]) -> str:

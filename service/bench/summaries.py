@@ -85,6 +85,7 @@ class ClosedSummary(BaseModel):
         rate: Answers with status 200 a second.
         latency_ms: Of those answers.
         refusals: Other answers, by status; 0 is a broken connection.
+        lost: How many of the clients there were no more at the end: nobody took their connection again.
         stages_ms: Median of each stage, as the server tells it.
         generator: What the generator cost.
         server: How the server was.
@@ -94,6 +95,7 @@ class ClosedSummary(BaseModel):
     rate: float
     latency_ms: Percentiles | None
     refusals: dict[int, int]
+    lost: int
     stages_ms: dict[str, float]
     generator: Generator
     server: Server
@@ -180,9 +182,10 @@ def summarise_closed(run: Run, clients: int, samples: Sequence[Sample]) -> Close
         rate=np.count_nonzero(good) / run.seconds,
         latency_ms=percentiles((run.done_s - run.due_s)[good]),
         refusals=_refusals(run),
+        lost=run.lost,
         stages_ms=stages_of(run.heads),
         generator=Generator(cpu_share=round(run.cpu_share, 4), nice=run.nice, lag_ms=None),
-        server=summarise_server(samples, len(run.status), run.seconds),
+        server=summarise_server(samples, run.requests),
     )
 
 
@@ -216,17 +219,16 @@ def summarise_open(
             nice=run.nice,
             lag_ms=percentiles((run.sent_s - run.due_s)[run.status != UNANSWERED]),
         ),
-        server=summarise_server(samples, len(run.status), samples[-1].at_s - samples[0].at_s),
+        server=summarise_server(samples, run.requests),
     )
 
 
-def summarise_server(samples: Sequence[Sample], requests: int, seconds: float) -> Server:
+def summarise_server(samples: Sequence[Sample], requests: int) -> Server:
     """How the server was.
 
     Args:
         samples: Taken while the load ran, and a little around it.
-        requests: Requests that ended in the time that counts.
-        seconds: That time; in an open loop all that the samples span, as every request counts there.
+        requests: Requests in all the time that they span: how long the load itself took of it does not matter so.
     """
     at = np.array([sample.at_s for sample in samples])
     memory, cpu, queue = (
@@ -237,11 +239,10 @@ def summarise_server(samples: Sequence[Sample], requests: int, seconds: float) -
             [sample.queue_depth for sample in samples],
         )
     )
-    cores = (cpu[-1] - cpu[0]) / (at[-1] - at[0])
     later = slice(len(at) // 2, None)
     third = max(1, len(at) // 3)
     return Server(
-        cpu_ms_per_request=_number(cores * seconds * 1000 / max(1, requests)),
+        cpu_ms_per_request=_number((cpu[-1] - cpu[0]) * 1000 / max(1, requests)),
         memory_mib=_numbers(memory[0] / _MIB, memory[-1] / _MIB, memory.max() / _MIB),
         memory_growth_mib_per_min=_number(_slope(at[later], memory[later]) * 60 / _MIB),
         queue_frames=_numbers(queue[:third].mean(), queue[-third:].mean(), queue.max()),

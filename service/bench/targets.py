@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -46,10 +47,11 @@ class Target:
 
         Args:
             extra: More headers.
-            streams: For so many streams one each, with an `X-Stream-Id` of its own.
+            streams: For so many streams one each, with an `X-Stream-Id` of its own; several each, but all of them
+                equally many, where there are more bodies. So streams that send in turn keep their names.
         """
         headers = [{"X-Stream-Id": f"robot-{index}"} for index in range(streams)] or [{}]
-        count = max(len(headers), len(self.bodies))
+        count = len(headers) * math.ceil(len(self.bodies) / len(headers))
         return [
             request_bytes(
                 self.authority,

@@ -19,12 +19,14 @@ class SmallServer:
         answers: The answers; with None it hangs up, with b"" it says nothing.
         host: Where to listen.
         connections: With one more than these it goes away, and all of them with it.
+        takes: After so many it takes no more, and goes on with those that it has.
     """
 
-    def __init__(self, answers: Sequence[bytes | None], host: str, connections: int) -> None:
+    def __init__(self, answers: Sequence[bytes | None], host: str, connections: int, takes: int) -> None:
         self._answers = itertools.cycle(answers)
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._connections = connections
+        self._takes = takes
         self._taken: list[socket.socket] = []
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self.heads: list[bytes] = []
@@ -43,9 +45,12 @@ class SmallServer:
             while len(self._taken) <= self._connections:
                 connection, _ = self._listener.accept()
                 self._taken.append(connection)
+                if len(self._taken) == self._takes:
+                    self._listener.close()
                 if len(self._taken) <= self._connections:
                     threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-        self.close()
+        if len(self._taken) > self._connections:
+            self.close()
 
     def _talk(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError), connection.makefile("rb") as source:
@@ -68,9 +73,9 @@ def _head(source: BinaryIO) -> bytes:
 
 
 @contextmanager
-def small_server(*answers: bytes | None, host: str = "127.0.0.1", connections: int = 10_000) -> Iterator[SmallServer]:
+def small_server(*answers: bytes | None, host: str = "127.0.0.1", connections: int = 10_000, takes: int = 10_000) -> Iterator[SmallServer]:
     """A small server, for as long as it is needed."""
-    server = SmallServer(answers, host, connections)
+    server = SmallServer(answers, host, connections, takes)
     try:
         yield server
     finally:

@@ -22,7 +22,7 @@ PLAIN = [b"POST / HTTP/1.1\r\n\r\n"]
 
 
 def at_once(count: int) -> Timetable:
-    return Timetable([(0.0, 0)] * count, seconds=1.0)
+    return Timetable([0.0] * count, seconds=1.0)
 
 
 def test_a_closed_loop_notes_every_answer_in_its_time(service: Running, target: Target) -> None:
@@ -33,6 +33,33 @@ def test_a_closed_loop_notes_every_answer_in_its_time(service: Running, target: 
     assert ((run.done_s >= run.started_s) & (run.done_s <= run.ended_s + 0.1)).all()
     assert run.seconds >= 0.3
     assert run.cpu_share > 0
+
+
+def test_a_closed_loop_tells_how_many_requests_were_sent_in_all(service: Running, target: Target) -> None:
+    run = run_load(("127.0.0.1", service.port), target.requests({}), Closed(4, 0.1, warm_s=0.5))
+    assert run.requests > 2 * len(run.status)
+
+
+def test_a_closed_loop_tells_how_many_clients_it_lost() -> None:
+    good_bye = GOOD.replace(b"server-timing", b"connection: close\r\nserver-timing")
+    with small_server(good_bye, *[GOOD] * 9999, takes=2) as server:
+        run = run_load(server.address, PLAIN, Closed(2, 0.2, warm_s=0.0))
+    assert run.lost == 1
+    assert (run.status == 200).all()
+
+
+@pytest.mark.parametrize(("robots", "bodies"), [(1, 4), (3, 4), (4, 3), (2, 2)])
+def test_an_open_loop_sends_every_payload_whatever_the_number_of_robots(robots: int, bodies: int) -> None:
+    with small_server(GOOD) as server:
+        target = Target(*server.address, "/", {}, [b"x" * size for size in range(1, bodies + 1)])
+        run_load(server.address, target.requests({}), Open(robots, hz=50, seconds=0.2))
+        plain = list(server.heads)
+        server.heads.clear()
+        run_load(server.address, target.requests({}, streams=robots), Open(robots, hz=50, seconds=0.2, connections=1))
+        named = list(server.heads)
+    for heads in (plain, named):
+        assert all(any(b"Content-Length: %d\r\n" % size in head for head in heads) for size in range(1, bodies + 1))
+    assert all(sum(b"X-Stream-Id: robot-%d\r\n" % robot in head for head in named) == 10 for robot in range(robots))
 
 
 def test_an_open_loop_keeps_its_timetable_whatever_the_answers_take(service: Running, target: Target) -> None:

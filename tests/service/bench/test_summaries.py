@@ -1,5 +1,7 @@
 """Figures from runs made up for it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,8 @@ def run_of(latencies_s: list[float], statuses: list[int]) -> Run:
         ended_s=2.0,
         cpu_share=0.1,
         nice=0,
+        requests=len(latencies_s),
+        lost=0,
         heads=["HTTP/1.1 200 OK\r\nServer-Timing: queue;dur=2, infer;dur=4"],
     )
 
@@ -66,6 +70,12 @@ def test_a_server_that_keeps_up_is_given_the_answers_that_come_a_little_after_th
     assert (result.drained, result.misses) == (0, 0)
 
 
+def test_the_cpu_time_of_a_closed_loop_is_that_of_all_its_requests_the_generator_s_start_has_no_part_in_it() -> None:
+    starts_warms_up_and_counts = [Sample(0, None, 0, None), Sample(9, None, 0, None), Sample(12, None, 3, None)]
+    run = replace(run_of([0.01] * 200, [200] * 200), requests=300)
+    assert summarise_closed(run, 1, starts_warms_up_and_counts).server.cpu_ms_per_request == pytest.approx(10)
+
+
 def test_the_cpu_time_of_an_open_loop_is_that_of_all_its_frames_drained_ones_too() -> None:
     seven_seconds = [Sample(0.0, None, 1.0, None), Sample(7.0, None, 3.0, None)]
     result = summarise_open(overloaded(capacity=50, offered=100), 10, 10, None, seven_seconds)
@@ -76,19 +86,19 @@ def test_a_closed_loop_counts_what_was_answered() -> None:
     result = summarise_closed(run_of([0.1, 0.2, 0.1], [200, 503, 200]), 1, samples_of([1, 1]))
     assert result.rate == 1.0
     assert result.refusals == {503: 1}
-    assert result.server.cpu_ms_per_request == pytest.approx(0.5 * 2000 / 3, abs=1e-3)
+    assert result.server.cpu_ms_per_request == pytest.approx(5000 / 3, abs=1e-3)
 
 
 def test_memory_that_grows_is_told_from_memory_that_has_grown() -> None:
-    grows = summarise_server(samples_of([100, 110, 120, 130, 140, 150]), 1, 1)
-    has_grown = summarise_server(samples_of([100, 140, 150, 150, 150, 150]), 1, 1)
+    grows = summarise_server(samples_of([100, 110, 120, 130, 140, 150]), 1)
+    has_grown = summarise_server(samples_of([100, 140, 150, 150, 150, 150]), 1)
     assert grows.memory_growth_mib_per_min == pytest.approx(60)
     assert has_grown.memory_growth_mib_per_min == pytest.approx(0)
     assert has_grown.memory_mib == (100, 150, 150)
 
 
 def test_what_cannot_be_known_is_none() -> None:
-    server = summarise_server([Sample(0, None, None, None), Sample(1, None, None, None)], 1, 1)
+    server = summarise_server([Sample(0, None, None, None), Sample(1, None, None, None)], 1)
     assert server.model_dump() == dict.fromkeys(server.model_dump())
 
 
