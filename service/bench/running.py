@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from service.bench.config import BenchConfig
 
-__all__ = ["Report", "bench"]
+__all__ = ["INTERRUPTED", "Report", "bench"]
+
+INTERRUPTED: Final = "interrupted"
+"""Failure of a benchmark that somebody has stopped."""
 
 
 class Round(BaseModel):
@@ -150,7 +153,7 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
         except (BenchError, KeyboardInterrupt) as error:
             if not any(each.closed for each in report.rounds):
                 raise
-            report.failure = str(error) or "interrupted"
+            report.failure = str(error) if isinstance(error, BenchError) else INTERRUPTED
         return report
 
 
@@ -229,6 +232,7 @@ def _target(config: BenchConfig, url: str) -> Target:
 
 
 def _metrics_url(url: str, config: BenchConfig) -> str | None:
-    """Where `/metrics` are, unless only the process is to be watched."""
+    """Where `/metrics` are: beside `/segment`, also behind a path. None if only the process is to be watched."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}/metrics" if config.protocol == "segment" or config.serve else None
+    before = parts.path.removesuffix("/segment") if parts.path.endswith("/segment") else ""
+    return f"{parts.scheme}://{parts.netloc}{before}/metrics" if config.protocol == "segment" or config.serve else None

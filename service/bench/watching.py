@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["Sample", "Watch", "cpu_seconds", "resident_bytes", "tree_of"]
 
-_PAGE: Final = 4096
-_TICKS: Final = 100
 _ENDED: Final = "ZX"  # states of a process whose end its parent has not yet asked for
 _WANTED: Final = re.compile(
     rb"^(process_resident_memory_bytes|process_cpu_seconds_total|robomask_queue_depth) ([0-9.eE+-]+)$", re.MULTILINE
@@ -102,7 +101,8 @@ def tree_of(pid: int) -> list[int]:
 
 def cpu_seconds(pids: list[int]) -> float:
     """CPU time that these processes have used so far, in user and system mode."""
-    return sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _stat(pid))) / _TICKS
+    ticks = sum(int(fields[11]) + int(fields[12]) for pid in pids if (fields := _stat(pid)))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pids: list[int]) -> float:
@@ -113,7 +113,7 @@ def resident_bytes(pids: list[int]) -> float:
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         except OSError:
             continue
-    return float(pages * _PAGE)
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -125,9 +125,15 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _metrics(url: str) -> dict[str, float]:
+    """What a page of metrics says; it is asked for as the load is sent, past any proxy of the environment."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - the address that is measured
-            page: bytes = response.read()
+        connection.request("GET", parts.path)
+        response = connection.getresponse()
+        page = response.read() if response.status == http.HTTPStatus.OK else b""
     except (OSError, http.client.HTTPException):  # also of a server that ends in the middle of its answer
         return {}
+    finally:
+        connection.close()
     return {name.decode(): float(value) for name, value in _WANTED.findall(page)}

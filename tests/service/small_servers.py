@@ -73,7 +73,9 @@ def _head(source: BinaryIO) -> bytes:
 
 
 @contextmanager
-def small_server(*answers: bytes | None, host: str = "127.0.0.1", connections: int = 10_000, takes: int = 10_000) -> Iterator[SmallServer]:
+def small_server(
+    *answers: bytes | None, host: str = "127.0.0.1", connections: int = 10_000, takes: int = 10_000
+) -> Iterator[SmallServer]:
     """A small server, for as long as it is needed."""
     server = SmallServer(answers, host, connections, takes)
     try:

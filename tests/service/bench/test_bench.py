@@ -14,7 +14,7 @@ from small_servers import GOOD, small_server
 from service.bench.ceiling import Ceiling, CeilingProcess
 from service.bench.errors import BenchError
 from service.bench.running import Round
-from service.bench.watching import Watch, tree_of
+from service.bench.watching import Watch, cpu_seconds, resident_bytes, tree_of
 from service.commands.bench import main
 
 QUICK = ["--seconds", "0.2", "--rounds", "1", "--open-seconds", "0.4"]
@@ -129,6 +129,51 @@ def test_an_open_loop_too_short_for_a_frame_leaves_the_closed_loops(capsys: pyte
     assert "expected --open-seconds long enough for a frame" in said.err
 
 
+@pytest.mark.parametrize(
+    ("path", "metrics"), [("", "/metrics"), ("/segment", "/metrics"), ("/cell7/arm/segment?a=b", "/cell7/arm/metrics")]
+)
+def test_metrics_are_read_beside_the_route_and_as_directly_as_the_load_goes(
+    path: str, metrics: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with small_server(GOOD) as server:
+        url = "http://{}:{}".format(*server.address) + path
+        assert main(["--url", url, "--clients", "1", *QUICK]) == 0
+    asked = {head.split()[1].decode() for head in server.heads if head.startswith(b"GET ")}
+    assert asked == {metrics}
+
+
+def test_memory_and_time_are_counted_in_the_units_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)  # it asks for no more memory from here on
+        fields = Path(f"/proc/{process.pid}/statm").read_text().split()
+        monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 65536, "SC_CLK_TCK": 1000}.__getitem__)
+        assert resident_bytes([process.pid]) == int(fields[1]) * 65536
+        ticks = sum(map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[11:13]))
+        assert cpu_seconds([os.getpid()]) == pytest.approx(ticks / 1000, abs=0.05)
+        process.kill()
+
+
+def test_the_figures_are_written_though_nobody_reads_what_is_printed(tmp_path: Path) -> None:
+    figures = tmp_path / "bench.json"
+    with small_server(GOOD) as server:
+        url = "http://{}:{}".format(*server.address)
+        command = [sys.executable, "-m", "robomask", "bench", "--url", url, "--clients", "1", *QUICK]
+        process = subprocess.Popen(
+            [*command, "--json", str(figures)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=60) == 0
+        process.stderr.close()
+    assert said.splitlines()[-1].startswith("robomask bench: closed loop")
+    assert json.loads(figures.read_text())["rounds"]
+
+
 @pytest.mark.parametrize("reaped", [False, True])
 def test_what_a_process_used_is_unknown_once_it_has_ended(reaped: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
@@ -160,7 +205,7 @@ def test_interrupted_it_keeps_what_was_measured(repository: Path, tmp_path: Path
     assert any("round 2" in line for line in process.stderr)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     said = process.stderr.read()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=60) == 130
     process.stderr.close()
     assert said.endswith("robomask bench: interrupted; these are the figures from before that\n")
     assert "Traceback" not in said
