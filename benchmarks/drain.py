@@ -21,13 +21,14 @@ import collections
 import http.client
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
+
+from service.bench.servers import free_port, is_ready
 
 _LOST = (http.client.HTTPException, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
@@ -117,8 +118,7 @@ def stop_under_load(
         patience_s: How long the service may take to end.
         options: More options of `robomask serve`.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "robomask", "serve", "--port", str(port), "--log-level", "warning", *options]
     with subprocess.Popen(command) as process:  # noqa: S603 - fixed arguments and the caller's own
         try:
@@ -202,18 +202,9 @@ def _report(kind: str, rounds: list[Round]) -> None:
 
 
 def _wait_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    while True:
+    while not is_ready(port):
         if process.poll() is not None:
             raise SystemExit("expected `robomask serve` to start, it ended; its own message says why")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == http.HTTPStatus.OK:
-                return
-        except OSError:  # not listening yet
-            pass
-        finally:
-            connection.close()
         time.sleep(0.05)
 
 

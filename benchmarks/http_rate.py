@@ -3,65 +3,53 @@
     python -m benchmarks.http_rate                      # a quick stand-in: what is measured is the service
     python -m benchmarks.http_rate --models models      # the shipped model
 
-Needs `wrk` on the path. The ceiling is the best of one session with a thread for each core and of as many callers
-sharing one single-threaded session, measured before and after; every line is the median of its rounds.
+For every form of frame and of answer, where `robomask bench` measures one. The ceiling is the best of one session with
+a thread for each core and of as many callers sharing one single-threaded session, measured before and after; every line
+is the median of its rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
-import re
-import shutil
 import statistics
-import subprocess
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-import onnxruntime as ort
-from PIL import Image
-
-from benchmarks.server import Served, serve
-from benchmarks.standin import arm_frame, publish_standin
-from service.contract import Bundle, model_names, open_bundle, versions
-from service.engine import precision_for
+from benchmarks.standin import publish_standin
+from service.bench.ceiling import CeilingProcess
+from service.bench.loads import Closed, run_load
+from service.bench.payloads import payloads_of
+from service.bench.servers import serving
+from service.bench.summaries import summarise_closed
+from service.bench.targets import segment_target
+from service.bench.watching import Watch
+from service.contract import model_names, versions
 from service.machine.cores import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Sequence
 
-_LUA: Final = """
-local file = io.open(os.getenv("BODY"), "rb"); wrk.body = file:read("*a"); file:close()
-wrk.method = "POST"; wrk.headers["Content-Type"] = os.getenv("SENT"); wrk.headers["Accept"] = os.getenv("WANTED")
-function done(summary, latency)
-  local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout
-  io.write(string.format("RATE %f %f %f %d\\n", summary.requests / (summary.duration / 1e6),
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, failed))
-end
-"""
+    from service.bench.servers import Served
 
+_CASES: Final = (
+    ("raw -> npy", "raw", "application/x-npy"),
+    ("PNG -> JSON", "png", "application/json"),
+    ("PNG -> PNG", "png", "image/png"),
+    ("720p JPEG -> PNG", "jpeg", "image/png"),
+)
+"""Name, what is sent, what is wanted."""
 
-class Case(NamedTuple):
-    """One kind of request."""
-
-    name: str
-    sent: str
-    wanted: str
-    query: str
-    body: bytes
+_CEILING_S: Final = 2.0
 
 
 class Rate(NamedTuple):
-    """What one run of the load client found; times in ms."""
+    """What one closed loop found; times in ms, CPU time that of the service for each request."""
 
     requests_s: float
     median_ms: float
     p99_ms: float
+    cpu_ms: float
     failed: int
 
 
@@ -75,133 +63,59 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("options", nargs="*", help="further options of `robomask serve`, after --")
     chosen = parser.parse_args()
-    wrk = shutil.which("wrk")
-    if wrk is None:
-        raise SystemExit("expected wrk on the path, found none: apt-get install wrk")
     with tempfile.TemporaryDirectory() as folder:
-        models = chosen.models or Path(folder) / "models"
+        models = chosen.models or Path(folder)
         if chosen.models is None:
             publish_standin(models)
-        bundle = _newest(models)
-        ceilings = [_ceiling(bundle)]
-        with serve(models, chosen.port, *chosen.options) as served:
-            print(f"ready {served.ready_s:.2f} s after start, {served.resident_mb():.0f} MB resident")
-            lines = _measure(chosen, served, wrk, Path(folder))
-            print(f"{served.resident_mb():.0f} MB resident after load")
-        ceilings.append(_ceiling(bundle))
-    ceiling = statistics.median(ceilings)
-    print(f"in-process ceiling {ceiling:.0f} frames/s on {usable_cores()} cores")
-    for line, rate in lines:
-        print(f"{line} = {rate / ceiling:.2f} of the ceiling")
+        with CeilingProcess(_newest(models), None, usable_cores()) as process:
+            ceilings = [process.measure(_CEILING_S).best]
+            options = ["--models", str(models), "--provider", "cpu", *chosen.options]
+            with serving(options, chosen.port) as served:
+                print(f"ready {served.ready_s:.2f} s after start, {served.resident_mib():.0f} MiB resident")
+                rates = _measure(chosen, served)
+                print(f"{served.resident_mib():.0f} MiB resident after load")
+            ceilings.append(process.measure(_CEILING_S).best)
+    print("\n".join(_lines(rates, statistics.median(ceilings))))
 
 
-def _measure(chosen: argparse.Namespace, served: Served, wrk: str, folder: Path) -> list[tuple[str, float]]:
-    frame = arm_frame(0)
-    cases = [
-        Case("raw -> npy", "application/octet-stream", "application/x-npy", "?width=64&height=64", frame.tobytes()),
-        Case("PNG -> JSON", "image/png", "application/json", "", _encoded(frame, "PNG")),
-        Case("PNG -> PNG", "image/png", "image/png", "", _encoded(frame, "PNG")),
-        Case("720p JPEG -> PNG", "image/jpeg", "image/png", "", _encoded(arm_frame(0, 1280, 720), "JPEG")),
-    ]
-    script = folder / "post.lua"
-    script.write_text(_LUA)
+def _measure(chosen: argparse.Namespace, served: Served) -> dict[tuple[str, int], list[Rate]]:
     rates: dict[tuple[str, int], list[Rate]] = {}
-    cpu_ms: dict[tuple[str, int], list[float]] = {}
-    for number in range(chosen.rounds + 1):  # the first warms up
-        for case in cases:
+    for _ in range(chosen.rounds):
+        for name, sent, wanted in _CASES:
             for clients in chosen.clients:
-                seconds = chosen.seconds if number else 0.5
-                before = served.cpu_s()
-                rate = _wrk(wrk, script, case, served.port, clients=clients, seconds=seconds)
-                spent = (served.cpu_s() - before) / (rate.requests_s * seconds)
-                if number:
-                    rates.setdefault((case.name, clients), []).append(rate)
-                    cpu_ms.setdefault((case.name, clients), []).append(spent * 1000)
-    return [
-        (_line(name, clients, found, cpu_ms[name, clients]), statistics.median(rate.requests_s for rate in found))
-        for (name, clients), found in rates.items()
-    ]
+                rate = _rate(served, sent, wanted, Closed(clients, chosen.seconds))
+                rates.setdefault((name, clients), []).append(rate)
+    return rates
 
 
-def _line(name: str, clients: int, found: list[Rate], cpu_ms: list[float]) -> str:
-    middle = Rate(*(statistics.median(values) for values in zip(*found, strict=True)))
-    return (
-        f"{name:17} {clients:3} clients: {middle.requests_s:7.0f}/s, median {middle.median_ms:6.2f} ms, "
-        f"p99 {middle.p99_ms:6.2f} ms, {statistics.median(cpu_ms):.3f} CPU ms each, {middle.failed:.0f} failed"
-    )
+def _rate(served: Served, sent: str, wanted: str, load: Closed) -> Rate:
+    target = segment_target(served.url, payloads_of([sent]), wanted)
+    with Watch(served.pid, None) as watch:
+        run = run_load(target.address, target.requests({}), load, nice=-10)
+    found = summarise_closed(run, load.clients, watch.samples)
+    cpu_ms = found.server.cpu_ms_per_request
+    if found.latency_ms is None or cpu_ms is None:
+        raise SystemExit(f"expected answers of status 200 to {sent} from a service that goes on, got {found.refusals}")
+    return Rate(found.rate, found.latency_ms.p50, found.latency_ms.p99, cpu_ms, sum(found.refusals.values()))
 
 
-def _wrk(wrk: str, script: Path, case: Case, port: int, *, clients: int, seconds: float) -> Rate:
-    body = script.with_name("body")
-    body.write_bytes(case.body)
-    environment = os.environ | {"BODY": str(body), "SENT": case.sent, "WANTED": case.wanted}
-    address = f"http://127.0.0.1:{port}/segment{case.query}"
-    command = [
-        wrk,
-        "-t1",
-        f"-c{clients}",
-        f"-d{max(1, round(seconds))}s",
-        "--timeout",
-        "30s",
-        "-s",
-        str(script),
-        address,
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
-    found = re.search(r"RATE (\S+) (\S+) (\S+) (\d+)", done.stdout)
-    if found is None:
-        raise SystemExit(f"expected wrk to report, got {done.stdout}{done.stderr}")
-    return Rate(float(found[1]), float(found[2]), float(found[3]), int(found[4]))
+def _lines(rates: dict[tuple[str, int], list[Rate]], ceiling: float) -> Iterator[str]:
+    yield f"in-process ceiling {ceiling:.0f} frames/s on {usable_cores()} cores"
+    for (name, clients), found in rates.items():
+        rate, median, p99, cpu, failed = _medians(found)
+        yield (
+            f"{name:17} {clients:3} clients: {rate:7.0f}/s, median {median:6.2f} ms, p99 {p99:6.2f} ms, "
+            f"{cpu:.3f} CPU ms each, {failed:.0f} failed = {rate / ceiling:.2f} of the ceiling"
+        )
 
 
-def _ceiling(bundle: Bundle) -> float:
-    """Frames a second without any service."""
-    cores = usable_cores()
-    content = bundle.model(precision_for(bundle, None, "cpu").precision)
-    one, wide = _session(content, 1), _session(content, cores)
-    frames = arm_frame(0)[np.newaxis]
-
-    def run(session: ort.InferenceSession) -> Callable[[], object]:
-        return lambda: session.run(["probability"], {"frames": frames})
-
-    return max(_frames_per_second(run(one), cores), _frames_per_second(run(wide), 1))
+def _medians(found: Sequence[Rate]) -> list[float]:
+    return [statistics.median(values) for values in zip(*found, strict=True)]
 
 
-def _frames_per_second(run: Callable[[], object], callers: int, seconds: float = 2.0) -> float:
-    run()
-    counts = [0] * callers
-    ends = time.perf_counter() + seconds
-
-    def call(index: int) -> None:
-        while time.perf_counter() < ends:
-            run()
-            counts[index] += 1
-
-    threads = [threading.Thread(target=call, args=(index,)) for index in range(callers)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (time.perf_counter() - started)
-
-
-def _session(content: bytes, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def _newest(models: Path) -> Bundle:
+def _newest(models: Path) -> Path:
     name = model_names(models)[0]
-    return open_bundle(models / name / str(versions(models, name)[-1]))
-
-
-def _encoded(pixels: np.ndarray, form: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form)
-    return file.getvalue()
+    return models / name / str(versions(models, name)[-1])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""A small HTTP/1.1 client for load: keep-alive connections, one fixed request, nothing parsed but status and length."""
+"""Clients that ask until they are told that it is over, which nobody knows beforehand when replicas are restarted.
+
+`service.bench.loads` measures for a time, in a process of its own, and cuts off what is under way at its end; here each
+client has its last answer. Keep-alive connections, one fixed request, nothing parsed but status and length.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from service.bench.wire import request_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Reply", "closed_loop", "closed_loop_until", "open_loop"]
+__all__ = ["Reply", "closed_loop_until"]
 
 
 class Reply(NamedTuple):
@@ -18,7 +24,7 @@ class Reply(NamedTuple):
 
     Attributes:
         status: Of HTTP; 0 if the connection broke.
-        seconds: From when the request was due to be sent until its answer was whole.
+        seconds: From when the request was to be sent until its answer was whole.
     """
 
     status: int
@@ -90,26 +96,11 @@ class _Pool:
         return status
 
 
-def _request(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-async def closed_loop(
-    port: int, path: str, headers: Mapping[str, str], body: bytes, *, clients: int, seconds: float
-) -> list[Reply]:
-    """Clients that each send their next request when the last is answered, for a time."""
-    over = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, over.set)
-    return await closed_loop_until(over, port, path, headers, body, clients=clients)
-
-
 async def closed_loop_until(
     over: asyncio.Event, port: int, path: str, headers: Mapping[str, str], body: bytes, *, clients: int
 ) -> list[Reply]:
     """Clients that each send their next request when the last is answered, until it is over."""
-    request, pool = _request(path, headers, body), _Pool(port)
+    request, pool = request_bytes("127.0.0.1", path, headers, body), _Pool(port)
     replies: list[Reply] = []
 
     async def client() -> None:
@@ -119,27 +110,4 @@ async def closed_loop_until(
             replies.append(Reply(status, time.perf_counter() - started))
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return replies
-
-
-async def open_loop(
-    port: int, path: str, headers: Mapping[str, str], body: bytes, *, rate: float, seconds: float
-) -> list[Reply]:
-    """Requests at even times whatever becomes of them, as cameras send them."""
-    request, pool = _request(path, headers, body), _Pool(port)
-    replies: list[Reply] = []
-    tasks: set[asyncio.Task[None]] = set()
-    start = time.perf_counter()
-
-    async def one(due: float) -> None:
-        status = await pool.ask(request)
-        replies.append(Reply(status, time.perf_counter() - due))
-
-    for number in range(int(rate * seconds)):
-        due = start + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(one(due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
     return replies

@@ -19,8 +19,8 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
-from benchmarks.server import serve
 from benchmarks.standin import arm_frame, publish_standin
+from service.bench.servers import serving
 from service.contract import model_names, open_bundle, versions
 from service.engine import Wanted, open_engine
 
@@ -41,8 +41,8 @@ def main() -> None:
             publish_standin(models, 1)
         port = chosen.port
         with (
-            serve(models, port, "--grpc-port", str(port + 1)),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}") as web,
+            serving(["--models", str(models), "--provider", "cpu", "--grpc-port", str(port + 1)], port) as served,
+            httpx.Client(base_url=served.url, trust_env=False) as web,
         ):
             ways = _ways(models, web, port)
             took: dict[str, list[float]] = {name: [] for name in ways}

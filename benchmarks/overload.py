@@ -1,22 +1,34 @@
 """Twice as many frames as the service can do, each with a deadline: how many are answered in time, and how late others.
 
 python -m benchmarks.overload --models models --seconds 60 --deadline-ms 100
+
+What the service can do is measured before and after by eight clients that ask again when they have their answer.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import io
 import tempfile
-from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from PIL import Image
+import numpy as np
 
-from benchmarks.load import Reply, closed_loop, open_loop
-from benchmarks.server import Served, serve
-from benchmarks.standin import arm_frame, publish_standin
+from benchmarks.standin import publish_standin
+from service.bench.loads import Closed, Open, run_load
+from service.bench.payloads import payloads_of
+from service.bench.reports import open_lines
+from service.bench.servers import serving
+from service.bench.summaries import summarise_open
+from service.bench.targets import segment_target
+from service.bench.watching import Watch
+
+if TYPE_CHECKING:
+    from service.bench.servers import Served
+    from service.bench.targets import Target
+
+_HZ: Final = 30.0
+_NICE: Final = -10
 
 
 def main() -> None:
@@ -34,46 +46,31 @@ def main() -> None:
         models = chosen.models or Path(folder)
         if chosen.models is None:
             publish_standin(models, chosen.scale)
-        file = io.BytesIO()
-        Image.fromarray(arm_frame(0)).save(file, "PNG")
-        with serve(models, chosen.port, *chosen.options) as served:
-            asyncio.run(_measure(chosen, served, file.getvalue()))
+        with serving(["--models", str(models), "--provider", "cpu", *chosen.options], chosen.port) as served:
+            _measure(chosen, served)
 
 
-async def _measure(chosen: argparse.Namespace, served: Served, body: bytes) -> None:
-    port = served.port
-    headers = {"Content-Type": "image/png"}
-    await closed_loop(port, "/segment", headers, body, clients=8, seconds=1.0)
-    before = await _capacity(port, headers, body)
-    urgent = headers | {"X-Deadline-Ms": f"{chosen.deadline_ms:g}"}
-    memory = [served.resident_mb()]
-    replies: list[Reply] = []
-    for _ in range(4):
-        replies += await open_loop(
-            port, "/segment", urgent, body, rate=chosen.factor * before, seconds=chosen.seconds / 4
-        )
-        memory.append(served.resident_mb())
-    after = await _capacity(port, headers, body)
-    capacity = (before + after) / 2
-    answered = [reply.seconds * 1000 for reply in replies if reply.status == 200]
-    in_time = sum(ms <= chosen.deadline_ms for ms in answered) / chosen.seconds
-    slowest_refusal = max((r.seconds * 1000 for r in replies if r.status != 200), default=0.0)
-    print(f"capacity before {before:.1f}/s, after {after:.1f}/s; offered {chosen.factor * before:.1f}/s")
-    share = in_time / capacity
-    counts = dict(Counter(reply.status for reply in replies))
-    print(f"answered in time {in_time:.1f}/s = {share:.2f} of capacity; {counts}")
-    answered.sort()
-    if answered:
-        middle, high = answered[len(answered) // 2], answered[int(len(answered) * 0.99)]
-        late = [ms - chosen.deadline_ms for ms in answered if ms > chosen.deadline_ms]
-        worst = max(late, default=0.0)
-        print(f"answers: median {middle:.1f} ms, p99 {high:.1f} ms; {len(late)} late, by at most {worst:.1f} ms")
-    print(f"slowest refusal {slowest_refusal:.1f} ms; resident MB {', '.join(f'{mb:.0f}' for mb in memory)}")
+def _measure(chosen: argparse.Namespace, served: Served) -> None:
+    target = segment_target(served.url, payloads_of(["png"]), "application/json")
+    before = _capacity(target)
+    offered = chosen.factor * before
+    robots = max(1, round(offered / _HZ))
+    load = Open(robots, offered / robots, chosen.seconds)
+    requests = target.requests({"X-Deadline-Ms": f"{chosen.deadline_ms:g}"})
+    with Watch(served.pid, f"{served.url}/metrics") as watch:
+        run = run_load(target.address, requests, load, _NICE)
+    after = _capacity(target)
+    result = summarise_open(run, load.robots, load.hz, chosen.deadline_ms, watch.samples)
+    print(f"capacity before {before:.1f}/s, after {after:.1f}/s")
+    print("\n".join(open_lines(result, (before + after) / 2, None)))
 
 
-async def _capacity(port: int, headers: dict[str, str], body: bytes) -> float:
-    replies = await closed_loop(port, "/segment", headers, body, clients=8, seconds=3.0)
-    return sum(reply.status == 200 for reply in replies) / 3.0
+def _capacity(target: Target) -> float:
+    run = run_load(target.address, target.requests({}), Closed(clients=8, seconds=3.0), _NICE)
+    good = np.count_nonzero(run.status == 200)
+    if not good:
+        raise SystemExit(f"expected answers to 8 clients, got none of status 200 in {run.seconds:.1f} s")
+    return good / run.seconds
 
 
 if __name__ == "__main__":

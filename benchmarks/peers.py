@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.standin import publish_standin
 from service.bench.loads import Closed, run_load
 from service.bench.payloads import payloads_of
-from service.bench.servers import serving
+from service.bench.servers import bundle_options, serving
 from service.bench.summaries import percentiles
 from service.bench.targets import segment_target
 from service.bench.watching import cpu_seconds, tree_of
@@ -124,10 +124,10 @@ def load_peers(source: Path, installed: Path, names: Sequence[str]) -> ModuleTyp
 @contextlib.contextmanager
 def our_server(bundle: Path) -> Iterator[Server]:
     """This service with the stand-in bundle; raw pixels in, an array of bytes out, as with the peers."""
-    with serving(bundle, None, []) as served:
+    with serving(bundle_options(bundle)) as served:
         target = segment_target(served.url, payloads_of(["raw"]), "application/x-npy")
         request = target.requests({})[0]
-        yield Server((target.host, target.port), request, lambda: cpu_seconds(tree_of(served.pid)))
+        yield Server(target.address, request, lambda: cpu_seconds(tree_of(served.pid)))
 
 
 @contextlib.contextmanager

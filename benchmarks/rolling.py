@@ -27,18 +27,16 @@ import asyncio
 import collections
 import contextlib
 import http
-import socket
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.balancers import HAProxy, ServiceLike
 from benchmarks.load import closed_loop_until
 from benchmarks.standin import publish_standin
+from service.bench.servers import free_port, is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+PROBE_S = 2.0
 STARTUP_PERIOD_S = 2.0
 READY_PERIOD_S = 5.0
 READY_FAILURES = 2
@@ -88,7 +87,7 @@ class Pod:
         """A new process; returns when the balancer uses it."""
         self._process = await asyncio.create_subprocess_exec(*self._command)
         until = time.monotonic() + _START_LIMIT_S
-        while not await asyncio.to_thread(_is_ready, self._port):
+        while not await asyncio.to_thread(is_ready, self._port, PROBE_S):
             if self._process.returncode is not None or time.monotonic() > until:
                 raise SystemExit("expected `robomask serve` to start and be ready; its own message says why not")
             await asyncio.sleep(STARTUP_PERIOD_S)
@@ -131,23 +130,15 @@ class Pod:
         failures = 0
         while True:
             await asyncio.sleep(READY_PERIOD_S)
-            failures = 0 if await asyncio.to_thread(_is_ready, self._port) else failures + 1
+            failures = 0 if await asyncio.to_thread(is_ready, self._port, PROBE_S) else failures + 1
             if (failures == 0) != self._is_in and failures in {0, READY_FAILURES}:
                 await self._set(is_in=failures == 0)
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
-            return bool(answer.status == http.HTTPStatus.OK)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 async def roll(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     """Restart each replica so many times under load; returns the exit status."""
     frame = await asyncio.to_thread(chosen.frame.read_bytes)
-    ports = [_free_port() for _ in range(2)]
+    ports = [free_port() for _ in range(2)]
     life = Life(chosen.pre_stop_s, chosen.propagation_s, GRACE_S)
     over = asyncio.Event()
     async with HAProxy(ports) if chosen.balancer == "haproxy" else ServiceLike() as balancer:
@@ -197,12 +188,6 @@ def _report(replies: Sequence[Reply], took_s: float, restarts: int, ended: colle
     named = {("no answer" if status == 0 else str(status)): count for status, count in sorted(failed.items())}
     print(f"failed: {failed.total()} {named or ''}".rstrip() + f"; exit statuses of replicas: {dict(ended)}")
     return 0 if not failed and set(ended) == {0} else 1
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def main() -> int:

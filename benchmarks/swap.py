@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from benchmarks.server import serve
 from benchmarks.standin import NAME, arm_frame, publish_standin
+from service.bench.servers import serving
 from service.contract import BundleInvalid, open_bundle, publish, versions
 
 if TYPE_CHECKING:
-    from benchmarks.server import Served
+    from service.bench.servers import Served
 
 _TOKEN = "benchmark"  # noqa: S105 - of a service that lives as long as the measurement
 
@@ -60,13 +60,14 @@ def main() -> None:
         models = Path(folder)
         for _ in range(2):
             _publish(models, chosen.bundle)
+        options = ["--models", str(models), "--provider", "cpu"]
         if chosen.swaps:
-            own = ["--keep-previous", "false"] if chosen.opened else []
-            with serve(models, chosen.port, "--version", "1", *own, *chosen.options) as served:
+            own = ["--version", "1", *(["--keep-previous", "false"] if chosen.opened else [])]
+            with serving([*options, *own, *chosen.options], chosen.port) as served:
                 asyncio.run(_swap(chosen, served))
         if chosen.kills:
-            with serve(models, chosen.port, "--poll-s", "0.05", *chosen.options) as served:
-                asyncio.run(_kill(chosen, served, models))
+            with serving([*options, "--poll-s", "0.05", *chosen.options], chosen.port):
+                asyncio.run(_kill(chosen, models))
 
 
 def _publish(models: Path, source: Path | None) -> None:
@@ -147,25 +148,25 @@ def _post(port: int, path: str) -> int:
 
 
 async def _swap(chosen: argparse.Namespace, served: Served) -> None:
-    load = _Load(served.port, {})
+    load = _Load(chosen.port, {})
     clients = [asyncio.create_task(load.client(_request())) for _ in range(chosen.clients)]
     await asyncio.sleep(2.0)
     version, refused, swap_s = 1, 0, []
     for _ in range(2):  # each version has been tried and opened once before memory is looked at
         version = 3 - version
-        refused += await asyncio.to_thread(_post, served.port, f"/models/{version}/activate") != 200
+        refused += await asyncio.to_thread(_post, chosen.port, f"/models/{version}/activate") != 200
     load.phase = "steady"
-    memory = [served.resident_mb()]
+    memory = [served.resident_mib()]
     for turn in range(chosen.rounds):
         load.phase = "steady"
         await asyncio.sleep(chosen.steady_s)
         load.phase = "swaps"
         for _ in range(chosen.swaps // chosen.rounds):
             version, started = 3 - version, time.perf_counter()
-            refused += await asyncio.to_thread(_post, served.port, f"/models/{version}/activate") != 200
+            refused += await asyncio.to_thread(_post, chosen.port, f"/models/{version}/activate") != 200
             swap_s.append(time.perf_counter() - started)
             await asyncio.sleep(chosen.pause_s)
-        memory.append(served.resident_mb())
+        memory.append(served.resident_mib())
         print(f"round {turn + 1}: {len(swap_s)} swaps, resident memory {memory[-1]:.0f} MB", flush=True)
     load.over = True
     await asyncio.gather(*clients)
@@ -186,9 +187,9 @@ def _report(load: _Load, chosen: argparse.Namespace) -> None:
     print(f"p99 during swaps over steady: {p99['swaps'] / p99['steady']:.2f}; failed {load.failed}, wrong {load.wrong}")
 
 
-async def _kill(chosen: argparse.Namespace, served: Served, models: Path) -> None:
+async def _kill(chosen: argparse.Namespace, models: Path) -> None:
     """Publish in another process, kill it after a random time; each step of publishing is met sooner or later."""
-    load = _Load(served.port, {})
+    load = _Load(chosen.port, {})
     clients = [asyncio.create_task(load.client(_request())) for _ in range(2)]
     name = NAME if chosen.bundle is None else open_bundle(chosen.bundle).manifest.name
     await asyncio.to_thread(_kill_all, chosen, models)
@@ -197,7 +198,7 @@ async def _kill(chosen: argparse.Namespace, served: Served, models: Path) -> Non
     served_version = 0
     while served_version != newest and time.monotonic() < until_s:
         await asyncio.sleep(0.2)
-        served_version = await asyncio.to_thread(_version, served.port)
+        served_version = await asyncio.to_thread(_version, chosen.port)
     load.over = True
     await asyncio.gather(*clients)
     broken = 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from service.bench.running import Report
     from service.bench.summaries import ClosedSummary, OpenSummary, Percentiles, Server
 
-__all__ = ["draw", "text_of"]
+__all__ = ["draw", "open_lines", "text_of"]
 
 
 def text_of(report: Report) -> str:
@@ -47,7 +47,7 @@ def _lines(report: Report) -> Iterator[str]:
                 if closed.clients == clients:
                     yield from _closed(closed)
     if report.open is not None:
-        yield from _open(report.open, report.capacity(), report.open_ceiling)
+        yield from open_lines(report.open, report.capacity(), report.open_ceiling)
 
 
 def _closed(closed: ClosedSummary) -> Iterator[str]:
@@ -59,7 +59,14 @@ def _closed(closed: ClosedSummary) -> Iterator[str]:
         yield f"              {_stages(closed.stages_ms)}"
 
 
-def _open(result: OpenSummary, capacity: float, ceiling: Ceiling | None) -> Iterator[str]:
+def open_lines(result: OpenSummary, capacity: float, ceiling: Ceiling | None) -> Iterator[str]:
+    """The figures of an open loop.
+
+    Args:
+        result: The figures.
+        capacity: Answers a second in closed loops; 0 if that is not known.
+        ceiling: The model alone around it, if that was measured.
+    """
     load = f" = {result.offered / capacity:.2f} of capacity" if capacity else ""
     yield f"{result.robots} robots at {result.hz:.1f} Hz: {result.offered:.1f} frames/s offered{load}"
     share = f" = {result.in_time / capacity:.3f} of capacity" if capacity else ""

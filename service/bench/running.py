@@ -14,7 +14,7 @@ from service.bench.ceiling import Ceiling, CeilingProcess
 from service.bench.errors import BenchError
 from service.bench.loads import Closed, Open, run_load
 from service.bench.payloads import payloads_of
-from service.bench.servers import serving
+from service.bench.servers import bundle_options, serving
 from service.bench.summaries import ClosedSummary, OpenSummary, summarise_closed, summarise_open
 from service.bench.targets import Target, probe, segment_target, v2_target
 from service.bench.watching import Watch
@@ -128,8 +128,8 @@ def bench(config: BenchConfig, say: Callable[[str], None]) -> Report:
         ready_s, pid, url = None, config.pid, config.url or ""
         if config.serve and config.bundle is not None:
             say(f"starting the service with {config.bundle}")
-            options = shlex.split(config.serve_options)
-            served = stack.enter_context(serving(config.bundle, config.precision, options))
+            options = bundle_options(config.bundle, config.precision) + shlex.split(config.serve_options)
+            served = stack.enter_context(serving(options))
             url, pid, ready_s = served
         target = _target(config, url)
         reply = probe(target)
@@ -200,7 +200,7 @@ class _Bench:
         requests = self._target.requests({})
         load = Closed(clients, self._config.seconds)
         with Watch(self._pid, self._metrics_url) as watch:
-            run = run_load((self._target.host, self._target.port), requests, load, self._config.nice)
+            run = run_load(self._target.address, requests, load, self._config.nice)
         return summarise_closed(run, clients, watch.samples)
 
     def open(self, robots: int, hz: float) -> OpenSummary:
@@ -215,7 +215,7 @@ class _Bench:
         requests = self._target.requests(extra, robots if config.streams else 0)
         load = Open(robots, hz, config.open_seconds)
         with Watch(self._pid, self._metrics_url) as watch:
-            run = run_load((self._target.host, self._target.port), requests, load, config.nice)
+            run = run_load(self._target.address, requests, load, config.nice)
         return summarise_open(run, robots, hz, config.deadline_ms, watch.samples)
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.bench.errors import BenchError
 from service.bench.programs import module_command
+from service.bench.watching import resident_bytes, tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Served", "serving"]
+__all__ = ["Served", "bundle_options", "free_port", "is_ready", "serving"]
 
 _PATIENCE_S: Final = 60.0
 
@@ -35,29 +36,41 @@ class Served(NamedTuple):
     pid: int
     ready_s: float
 
+    def resident_mib(self) -> float:
+        """Memory of all its processes now."""
+        return resident_bytes(tree_of(self.pid)) / 2**20
 
-@contextlib.contextmanager
-def serving(bundle: Path, precision: str | None, options: Sequence[str]) -> Iterator[Served]:
-    """Serve `<repository>/<model>/<version>` on a free port of this machine.
+
+def bundle_options(bundle: Path, precision: str | None = None) -> list[str]:
+    """Options of `robomask serve` for `<repository>/<model>/<version>`.
 
     Args:
         bundle: Folder of the bundle.
         precision: Which of its models; by default the one that it recommends.
-        options: More options of `robomask serve`.
+    """
+    place = bundle.absolute()
+    options = ["--models", str(place.parents[1]), "--model", place.parent.name, "--version", place.name]
+    return [*options, *(["--precision", precision] if precision else [])]
+
+
+@contextlib.contextmanager
+def serving(options: Sequence[str], port: int | None = None) -> Iterator[Served]:
+    """The service in a process of its own on this machine.
+
+    Args:
+        options: Of `robomask serve`, without the port.
+        port: Where it listens; by default where nobody else does.
 
     Raises:
         BenchError: It does not start, for the reason that it gives.
     """
-    place = bundle.absolute()
-    port = _free_port()
-    command = module_command("service", "--port", str(port), "--models", str(place.parents[1]))
-    command += ["--model", place.parent.name, "--version", place.name]
-    command += [*(["--precision", precision] if precision else []), *options]
+    port = port or free_port()
+    command = module_command("service", "--port", str(port), *options)
     with tempfile.TemporaryFile() as log:
         started = time.monotonic()
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - this very program
         try:
-            while not _ready(port):
+            while not is_ready(port):
                 if process.poll() is not None or time.monotonic() > started + _PATIENCE_S:
                     log.seek(0)
                     said = log.read().decode("utf-8", "replace").strip()[-2000:]
@@ -73,15 +86,17 @@ def serving(bundle: Path, precision: str | None, options: Sequence[str]) -> Iter
                 process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
 
 
-def _ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def is_ready(port: int, timeout_s: float = 5.0) -> bool:
+    """Whether the service at this port of this machine says so; it is asked past any proxy of the environment."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == 200

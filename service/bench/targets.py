@@ -38,6 +38,11 @@ class Target:
     bodies: Sequence[bytes]
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.host, self.port
+
+    @property
     def authority(self) -> str:
         """Host and port, as a URL has them."""
         return authority(self.host, self.port)
