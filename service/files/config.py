@@ -38,7 +38,9 @@ class SegmentConfig(Arguments):
     )
     models: Path = Field(Path("models"), description="without --url: model repository, <models>/<model>/<version>/")
     model: str | None = Field(None, description="model; by default the only one")
-    version: Annotated[int, Field(ge=1)] | None = Field(None, description="its version; by default the newest")
+    version: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="its version; by default the newest, with --url the one in service"
+    )
     precision: Precision | None = Field(
         None, description="without --url: fp32, fp16 or int8; by default as the service chooses"
     )
@@ -48,7 +50,7 @@ class SegmentConfig(Arguments):
     fit: Fit = Field("stretch", description="how a frame that is not square becomes 64x64")
     masks: bool = Field(True, description="write each mask as PNG, 0 or 255, to masks/")
     overlays: bool = Field(False, description="write each frame with its mask over it, as PNG, to overlays/")
-    coco: bool = Field(False, description="write all masks as one COCO file, annotations.coco.json")
+    coco: bool = Field(False, description="write the masks of all pictures as one COCO file, annotations.coco.json")
     every: int = Field(1, ge=1, description="of a video take every n-th frame")
     jobs: int = Field(default_factory=lambda: 2 * usable_cores(), ge=1, le=256, description="frames in work at a time")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from service.files.errors import FilesError, FrameFailed, SegmenterFailed
+from service.files.model_name import ModelName
 from service.frames.limits import Limits, PixelMeter
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.client import Client, Options
+    from service.client import Client, ClientError, Options
     from service.contract import Precision
     from service.engine import Engine
     from service.files.sources import Content
@@ -52,7 +54,7 @@ class Found(NamedTuple):
     Attributes:
         mask: uint8 [H,W] of 0 and 1.
         confidence: How sure the model is of the mask, 0..1.
-        model: Name, version and hash of what answered.
+        model: The text of the `ModelName` of what answered.
     """
 
     mask: NDArray[np.uint8]
@@ -87,11 +89,13 @@ class RemoteSegmenter:
     Args:
         client: Asks it.
         options: What it is asked for.
+        secret: What of its address is not repeated in errors.
     """
 
-    def __init__(self, client: Client, options: Options) -> None:
+    def __init__(self, client: Client, options: Options, secret: str = "") -> None:
         self._client = client
         self._options = options
+        self._secret = secret
         self._model: str | None = None
         self._choosing = threading.Lock()
 
@@ -101,10 +105,10 @@ class RemoteSegmenter:
         Args:
             model: As in `Found`.
         """
-        name, version, _ = model.rsplit(" ", 2)
+        asked = ModelName.parse(model)
         with self._choosing:
             if self._model is None:
-                self._options = {**self._options, "model": name, "version": int(version)}
+                self._options = {**self._options, "model": asked.name, "version": asked.version}
                 self._model = model
 
     def segment(self, frame: Content) -> Found:
@@ -129,15 +133,19 @@ class RemoteSegmenter:
             advice = "" if self._model is None else "; frames before are by that one: give another --out for a new one"
             raise SegmenterFailed(f"{error}{advice}") from error
         except Redirected as error:
-            raise SegmenterFailed(str(error)) from error
+            raise SegmenterFailed(self._told(error)) from error
         except BadRequest as error:
             if error.status in _NO_SERVICE:
-                raise SegmenterFailed(f"{error}; is the address right?") from error
+                raise SegmenterFailed(f"{self._told(error)}; is the address right?") from error
             raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
         except ClientError as error:
-            raise SegmenterFailed(str(error)) from error
+            raise SegmenterFailed(self._told(error)) from error
         one, model = answer.frames[0], answer.model
-        return Found(one.mask.view(np.uint8), one.confidence, _named(model.name, model.version, model.sha256))
+        name = ModelName.of(model.name, model.version, model.sha256)
+        return Found(one.mask.view(np.uint8), one.confidence, str(name))
+
+    def _told(self, error: ClientError) -> str:
+        return str(error).replace(self._secret, "")
 
     def close(self) -> None:
         """Close its connections."""
@@ -158,7 +166,7 @@ class LocalSegmenter:
         self._engine = engine
         self._threshold = threshold
         self._fit = fit
-        self._model = _named(note.name, note.version, note.sha256)
+        self._model = str(ModelName.of(note.name, note.version, note.sha256))
         self.model = note.name
         self.version = note.version
         # One's own files are trusted more than what comes over a network: only memory bounds them.
@@ -212,10 +220,22 @@ def open_remote(url: str, asked: Asked) -> RemoteSegmenter:
         options["model"] = asked.model
     if asked.version is not None:
         options["version"] = asked.version
+    secret = _secret_in(url)
     try:
-        return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options)
+        return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options, secret)
     except AddressInvalid as error:
-        raise FilesError(str(error)) from error
+        raise FilesError(str(error).replace(secret, "")) from error
+
+
+def _secret_in(url: str) -> str:
+    """User and password in an address, with what separates them from the host; empty if there are none.
+
+    >>> _secret_in("http://me:open sesame@robots.example/path"), _secret_in("http://robots.example/@")
+    ('me:open sesame@', '')
+    """
+    authority = url.strip().rpartition("//")[2].partition("/")[0]
+    before, at, _ = authority.rpartition("@")
+    return before + at
 
 
 def open_local(asked: Asked) -> LocalSegmenter:
@@ -237,10 +257,7 @@ def open_local(asked: Asked) -> LocalSegmenter:
     try:
         slot = Models(asked.models, asked.model, asked.version, opener).load()
     except (BundleInvalid, StartFailed) as error:
-        raise FilesError(str(error)) from error
+        told = re.sub(r" \(ROBOMASK_\w+\)", "", str(error))  # settings of the service, which are not read here
+        raise FilesError(told) from error
     threshold = slot.manifest.threshold if asked.threshold is None else asked.threshold
     return LocalSegmenter(slot.engine, threshold, asked.fit, slot.note)
-
-
-def _named(name: str, version: int, sha256: str) -> str:
-    return f"{name} {version} {sha256[:12]}"
