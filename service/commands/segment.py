@@ -15,18 +15,21 @@ from tqdm import tqdm
 
 from service.commands.refusal import refuse
 from service.files.config import SegmentConfig
-from service.files.errors import FilesError, OptionsDiffer, ResultsInUse
+from service.files.errors import FilesError, NotOurs, NotWritten, OptionsDiffer, ResultsInUse
 from service.files.journal import Journal
 from service.files.names import JOURNAL, RESULTS
+from service.files.owned import refuse_other_annotations, refuse_results
 from service.files.ray_job import segment_on_ray, settled
-from service.files.results import ANNOTATIONS, write_coco
-from service.files.running import Outcome, Writing, segment_all
+from service.files.results import ANNOTATIONS, Writing, write_coco
+from service.files.running import Outcome, segment_all
 from service.files.segmenters import Asked, LocalSegmenter, RemoteSegmenter, Segmenter, open_local, open_remote
-from service.files.sources import count_frames, find
+from service.files.sources import Source, count_frames, find
 
 __all__ = ["main"]
 
-_CHANGES_MASKS = {"url", "engine", "models", "model", "version", "precision", "threshold", "fit", "masks", "overlays"}
+_CHANGES_MASKS = {"engine", "models", "model", "version", "precision", "threshold", "fit", "masks", "overlays"}
+_TELLING = (NotOurs, NotWritten, OptionsDiffer, ResultsInUse)
+"""Errors that say themselves what becomes of what is done."""
 
 
 def main(argv: list[str]) -> int:
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> int:
         outcome = _run(config)
     except FilesError as error:
         print(f"robomask segment: {error}", file=sys.stderr)
-        if (config.out / JOURNAL).exists() and not isinstance(error, (OptionsDiffer, ResultsInUse)):
+        if (config.out / JOURNAL).exists() and not isinstance(error, _TELLING):
             print(f"robomask segment: what is done is in {config.out}; the same command goes on", file=sys.stderr)
         return 1
     except OSError as error:
@@ -92,7 +95,7 @@ def _run(config: SegmentConfig) -> Outcome:
     here = contextlib.nullcontext() if config.engine == "ray" else contextlib.closing(_segmenter(config.url, asked))
     writing = Writing(masks if config.masks else None, overlays if config.overlays else None)
     with here as segmenter, Journal(config.out / JOURNAL, _options(config, asked, segmenter)) as journal:
-        journal.begin(sources, [folder for folder in writing if folder is not None])
+        _begin(config, sources, journal, writing)
         if isinstance(segmenter, RemoteSegmenter) and len(journal.models) == 1:
             segmenter.keep_to(*journal.models)
         bar = tqdm(total=count_frames(sources, config.every) or None, unit="frame", desc="segment")
@@ -113,14 +116,43 @@ def _run(config: SegmentConfig) -> Outcome:
                     *(sources, segmenter, journal, writing), every=config.every, jobs=config.jobs, on_frame=on_frame
                 )
         if config.coco:
-            write_coco(config.out / ANNOTATIONS, sorted(journal.done.values(), key=lambda entry: entry.name))
+            _annotate(config, sources, journal)
     return outcome
 
 
+def _begin(config: SegmentConfig, sources: list[Source], journal: Journal, writing: Writing) -> None:
+    """Find out what is to be done, and see that nothing of somebody else's is lost by it."""
+    readable = [source for source in sources if source.fault is None]
+    journal.begin(readable, writing.folders)
+    if journal.is_new:
+        refuse_results(readable, writing)
+    if config.coco:
+        refuse_other_annotations(config.out / ANNOTATIONS, journal.annotations)
+
+
+def _annotate(config: SegmentConfig, sources: list[Source], journal: Journal) -> None:
+    """Write the COCO file, of frames that have a picture of their own: without it they are no use to training."""
+    path = config.out / ANNOTATIONS
+    done = journal.entries_of(sources, config.every)
+    pictures = {source.name for source in sources if not source.is_video}
+    listed = [entry for entry in done if entry.name in pictures or (config.out / entry.name).is_file()]
+    if len(listed) < len(done):
+        print(
+            f"robomask segment: {path}: expected a picture for each frame, found none for {len(done) - len(listed)} "
+            "frames of videos, which are left out; to have them in it, segment them as pictures",
+            file=sys.stderr,
+        )
+    write_coco(path, listed, journal)
+
+
 def _options(config: SegmentConfig, asked: Asked, segmenter: Segmenter | None) -> dict[str, object]:
-    """What work has to be gone on with; the version too that has been chosen, as a newer one may come meanwhile."""
+    """What work has to be gone on with; the version too that has been chosen, as a newer one may come meanwhile.
+
+    Of a service not where it is: each frame tells which model it is by, and all have to be one model's.
+    """
     version = segmenter.version if isinstance(segmenter, LocalSegmenter) else asked.version
-    return config.model_dump(mode="json", include=_CHANGES_MASKS) | {"version": version}
+    chosen = {"version": version, "service": config.url is not None}
+    return config.model_dump(mode="json", include=_CHANGES_MASKS) | chosen
 
 
 def _segmenter(url: str | None, asked: Asked) -> Segmenter:

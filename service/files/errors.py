@@ -1,7 +1,14 @@
 """What can go wrong with frames in files."""
 # ruff: noqa: N818 - the names say what is wrong
 
-__all__ = ["FilesError", "FrameFailed", "OptionsDiffer", "ResultsInUse", "SegmenterFailed"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["FilesError", "FrameFailed", "NotOurs", "NotWritten", "OptionsDiffer", "ResultsInUse", "SegmenterFailed"]
 
 
 class FilesError(Exception):
@@ -14,6 +21,29 @@ class OptionsDiffer(FilesError):
 
 class ResultsInUse(FilesError):
     """Another run writes to the same folder."""
+
+
+class NotOurs(FilesError):
+    """A result would take the place of something that no run has written, or that was changed since."""
+
+
+class NotWritten(FilesError):
+    """A file cannot be written.
+
+    Args:
+        path: Which.
+        error: Why.
+
+    Attributes:
+        errno: The system's number for why; None if it has none.
+    """
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        why = error.strerror or error
+        super().__init__(
+            f"{path}: expected to be able to write it, got: {why}; mend that, and the same command goes on"
+        )
+        self.errno = error.errno
 
 
 class FrameFailed(FilesError):

@@ -1,9 +1,9 @@
 """Segments large collections on a Ray cluster, as one Ray Data job: many processes, each with a model of its own.
 
-Pieces of work go out, what was found comes back; frames are read and masks written where the work is done. So inputs,
-model repository and results have to be on storage that every node of the cluster has at the same path. A piece is some
-pictures or one video. What is found is the same to the bit as on one machine: version and precision are chosen once,
-here, for all.
+Pieces of work go out, what was found comes back; frames are read and masks written where the work is done, and shown by
+this process once they are in the journal. So inputs, model repository and results have to be on storage that every node
+of the cluster has at the same path. A piece is some pictures or one video. What is found is the same to the bit as on
+one machine: version and precision are chosen once, here, for all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from service.files.errors import FilesError, FrameFailed, SegmenterFailed
 from service.files.journal import Entry
-from service.files.running import Outcome, Writing, frames_in, segment_one
+from service.files.results import Writing, note
+from service.files.running import Outcome, frames_in, segment_one
 from service.files.segmenters import Asked, open_local
 from service.files.sources import Source
 
@@ -63,13 +64,16 @@ def segment_on_ray(
 
     Raises:
         FilesError: Ray is not installed, or its job failed.
-        SegmenterFailed: No frame can be segmented any more.
+        SegmenterFailed: No frame can be segmented any more, or written.
+        NotWritten: The journal cannot be written.
     """
     ray = _ray()
-    pieces, before = pieces_of(sources, journal.done)
+    failed = {source.name: source.fault for source in sources if source.fault is not None}
+    for name, fault in failed.items():
+        on_frame(f"{name}: {fault}")
+    pieces, before = pieces_of([source for source in sources if source.fault is None], journal.done)
     for _ in range(before):
         on_frame(None)
-    failed: dict[str, str] = {}
     new = 0
     for row in _found(ray, pieces, asked, writing, every=every, actors=actors, gpus=gpus):
         if row["fatal"]:
@@ -77,10 +81,15 @@ def segment_on_ray(
         if row["failure"]:
             failed[row["name"]] = row["failure"]
             on_frame(f"{row['name']}: {row['failure']}")
-        else:
-            journal.add(Entry.model_validate_json(row["entry"]))
-            new += 1
-            on_frame(None)
+            continue
+        try:
+            note(Entry.model_validate_json(row["entry"]), journal, writing)
+        except FrameFailed as error:
+            failed[row["name"]] = str(error)
+            on_frame(f"{row['name']}: {error}")
+            continue
+        new += 1
+        on_frame(None)
     return Outcome(new, before, failed)
 
 
@@ -97,16 +106,16 @@ def pieces_of(sources: Sequence[Source], done: Mapping[str, Entry]) -> tuple[lis
     pictures: Piece = []
     videos: list[Piece] = []
     before = 0
-    for path, name in sources:
-        whole = Source(path, name)
-        if whole.is_video:
+    for source in sources:
+        path, name = str(source.path.absolute()), source.name
+        if source.is_video:
             own = by_video.get(name, [])
             before += len(own)
-            videos.append([(str(path.absolute()), name, own)])
+            videos.append([(path, name, own)])
         elif name in done:
             before += 1
         else:
-            pictures.append((str(path.absolute()), name, []))
+            pictures.append((path, name, []))
     return [pictures[start : start + _PICTURES] for start in range(0, len(pictures), _PICTURES)] + videos, before
 
 
@@ -176,7 +185,7 @@ class _Worker:
                     entry = segment_one(name, frame, self._segmenter, self._writing).model_dump_json()
                 except FrameFailed as error:
                     failure = str(error)
-                except SegmenterFailed as error:
+                except FilesError as error:
                     _add(rows, name, fatal=str(error))
                     yield rows
                     return

@@ -1,4 +1,4 @@
-"""What is written: masks and overlays as PNG, and one COCO file of all."""
+"""What is written: masks and overlays as PNG, and one COCO file of all pictures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import errno
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from service.files.errors import FrameFailed
+from service.files.errors import FrameFailed, NotWritten
+from service.files.names import mask_name
+from service.files.owned import refuse_other_annotations, refuse_other_results
+from service.files.whole import discard, prepare, put
 from service.frames.decode import pixels
 
 if TYPE_CHECKING:
@@ -20,14 +23,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.files.journal import Entry
+    from service.files.journal import Entry, Journal
     from service.files.sources import Content
 
-__all__ = ["ANNOTATIONS", "coco_of", "overlay", "pixels_of", "write_coco", "write_png"]
+__all__ = ["ANNOTATIONS", "Writing", "coco_of", "note", "overlay", "pixels_of", "prepare_png", "write_coco"]
 
 ANNOTATIONS: Final = "annotations.coco.json"
 _GREEN: Final = (60, 220, 90)
 _OPACITY: Final = 0.55
+
+
+class Writing(NamedTuple):
+    """What is written of each frame, and where; None for not at all."""
+
+    masks: Path | None
+    overlays: Path | None
+
+    @property
+    def folders(self) -> list[Path]:
+        """In which each frame that is done has a file."""
+        return [folder for folder in self if folder is not None]
 
 
 def pixels_of(frame: Content) -> NDArray[np.uint8]:
@@ -49,26 +64,47 @@ def overlay(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uin
     return out
 
 
-def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write uint8 [H,W] or [H,W,3]; whoever looks sees all of it or nothing.
+def prepare_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write uint8 [H,W] or [H,W,3]; it is seen once `note` has written down that its frame is done.
 
     Raises:
         FrameFailed: Its name is longer than the file system allows.
+        NotWritten: It cannot be written.
     """
-    name = os.fsencode(path.name)
-    temporary = path.with_name(f".{hashlib.sha256(name).hexdigest()[:16]}.tmp")  # a longer one could be too long
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, "PNG", compress_level=1)
-        temporary.replace(path)
-    except OSError as error:  # the disk is full, most likely: half a picture would only take more of it
-        temporary.unlink(missing_ok=True)
+        prepare(path, lambda file: picture.save(file, "PNG", compress_level=1))
+    except NotWritten as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         raise FrameFailed(
-            f"expected a name that leaves room for .png, got one that makes {len(name)} bytes with it, more than the "
-            "file system allows; give the frame a shorter one"
+            f"expected a name that leaves room for .png, got one that makes {len(os.fsencode(path.name))} bytes with "
+            "it, more than the file system allows; give the frame a shorter one"
         ) from error
+
+
+def note(entry: Entry, journal: Journal, writing: Writing) -> None:
+    """Write down that a frame is done, then let its results be seen.
+
+    In this order, whenever it is interrupted, nothing is seen that is not written down; a frame that is written down
+    and has no result is done again.
+
+    Raises:
+        FrameFailed: It would take the place of somebody's work.
+        NotWritten: The journal cannot be written.
+    """
+    files = [folder / mask_name(entry.name) for folder in writing.folders]
+    try:
+        refuse_other_results(entry.name, writing, journal.forgotten.get(entry.name))
+    except FrameFailed:
+        for file in files:
+            discard(file)
+        raise
+    for file in files:
+        file.unlink(missing_ok=True)  # another picture's, which had this name: it would be taken for this one's
+    journal.add(entry)
+    for file in files:
+        put(file)
 
 
 def coco_of(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -100,8 +136,15 @@ def coco_of(entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def write_coco(path: Path, entries: Sequence[Entry]) -> None:
-    """Write all that is done as one COCO file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(coco_of(entries)), "utf-8")
-    temporary.replace(path)
+def write_coco(path: Path, entries: Sequence[Entry], journal: Journal) -> None:
+    """Write frames as one COCO file.
+
+    Raises:
+        NotOurs: There is one that was not written so, or that was changed since.
+        NotWritten: It cannot be written.
+    """
+    content = json.dumps(coco_of(entries))
+    refuse_other_annotations(path, journal.annotations)
+    prepare(path, lambda file: file.write_text(content, "utf-8"))
+    journal.add_annotations(hashlib.sha256(content.encode()).hexdigest())
+    put(path)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.files.errors import FilesError, FrameFailed
-from service.files.names import JOURNAL, RESULTS, mask_name
+from service.files.folders import walk
+from service.files.names import frame_name, mask_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -24,7 +25,6 @@ Content: TypeAlias = bytes | NDArray[np.uint8]
 
 _PICTURES: Final = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _VIDEOS: Final = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif"}
-_DIGITS: Final = 6
 
 
 class Source(NamedTuple):
@@ -33,10 +33,12 @@ class Source(NamedTuple):
     Attributes:
         path: Where it is.
         name: What it is called in the results: its path from the folder in which it was found.
+        fault: Why it cannot be read, where that is known before: then it is perhaps a whole folder.
     """
 
     path: Path
     name: str
+    fault: str | None = None
 
     @property
     def stamp(self) -> str:
@@ -62,7 +64,10 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
             earlier runs are known by the journal beside them.
 
     Raises:
-        FilesError: A path is not there, a folder holds none, or two would have results of one name.
+        FilesError: A path is not there, a folder holds none, nothing can be read, or two would have one name's results.
+
+    Returns:
+        They, and what cannot be read, with its `fault`.
     """
     found: list[Source] = []
     for path in paths:
@@ -71,35 +76,40 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
             if not inside:
                 kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(_VIDEOS)})"
                 raise FilesError(f"{path}: expected {kinds}, found none")
-            found.extend(Source(each, each.relative_to(path).as_posix()) for each in inside)
+            found.extend(inside)
         elif path.is_file():
             found.append(Source(path, path.name))
         else:
             raise FilesError(f"{path}: expected a picture, a video or a folder, found nothing")
+    if all(source.fault is not None for source in found):
+        raise FilesError("; ".join(f"{source.path}: {source.fault}" for source in found))
+    _refuse_clashes(source for source in found if source.fault is None)
+    return found
+
+
+def _refuse_clashes(found: Iterable[Source]) -> None:
     by_name: dict[str, Source] = {}
     for source in found:
         other = by_name.setdefault(mask_name(source.name), source)
         if other is not source:
             hint = "give one folder that holds both" if other.name == source.name else "rename one"
             raise FilesError(f"expected names that differ, got {other.path} and {source.path}: {hint}")
-    return found
 
 
-def _inside(folder: Path, results: Sequence[Path]) -> list[Path]:
-    """Pictures and videos in a folder, but for hidden ones and what this run or earlier ones have made."""
-    earlier = [journal.parent / kind for journal in folder.rglob(JOURNAL) for kind in RESULTS]
-    made = {each.resolve() for each in (*results, *earlier)}
-    made = {each for each in made if folder.resolve() in each.parents}
-    return [
-        each
-        for each in sorted(folder.rglob("*"))
-        if _fits(each.relative_to(folder), each) and (not made or made.isdisjoint(each.resolve().parents))
-    ]
+def _inside(folder: Path, results: Sequence[Path]) -> list[Source]:
+    """Pictures and videos in a folder, and what cannot be read."""
+    listed = walk(folder, results)
+    fitting = [Source(path, _name(path, folder)) for path in listed.files if path.suffix.lower() in _PICTURES | _VIDEOS]
+    return sorted([*fitting, *(Source(path, _name(path, folder), fault) for path, fault in listed.faults)])
+
+
+def _name(path: Path, folder: Path) -> str:
+    return str(folder) if path == folder else path.relative_to(folder).as_posix()
 
 
 def count_frames(sources: Sequence[Source], every: int) -> int:
     """Frames to expect; of a video what its header says, which may be wrong."""
-    return sum(_length(source, every) if source.is_video else 1 for source in sources)
+    return sum(_length(source, every) if source.is_video and source.fault is None else 1 for source in sources)
 
 
 def frames_of(source: Source, every: int) -> Iterator[tuple[str, Content]]:
@@ -129,7 +139,7 @@ def frames_of(source: Source, every: int) -> Iterator[tuple[str, Content]]:
                 cut |= packet.is_corrupt  # so FFmpeg tells of MP4 and AVI that end too early; of Matroska it does not
                 for frame in packet.decode():
                     if count % every == 0:
-                        yield f"{source.name}/{count:0{_DIGITS}}.png", _upright(frame)
+                        yield frame_name(source.name, count), _upright(frame)
                     count += 1
             if cut or not count:
                 raise FrameFailed(f"expected a whole video, got one that is damaged or cut short, of {count} frames")
@@ -141,11 +151,6 @@ def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
     """Pixels uint8 [H,W,3] as a player shows them: phones film lying down and say by how much to turn."""
     turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     return np.ascontiguousarray(turned, np.uint8)
-
-
-def _fits(inside: Path, path: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in inside.parts)
-    return not is_hidden and path.suffix.lower() in _PICTURES | _VIDEOS and path.is_file()
 
 
 def _length(source: Source, every: int) -> int:

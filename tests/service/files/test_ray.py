@@ -53,7 +53,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "segment.jsonl"
+        if path.is_file() and path.name not in {"segment.jsonl", ".segment.jsonl.lock"}
     }
 
 
