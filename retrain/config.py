@@ -9,15 +9,13 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from export.succession import TOLERANCE
-from service.client.admin import gate_of
+from retrain.gate import check_gate
+from service.client.admin import SHARES, gate_of
 from service.contract import Precision
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-BOUNDS = ("frames", "min_iou", "max_latency_ratio", "max_error_rate")
-"""What a service can be told of when a trial is decided; it reads the numbers itself."""
 
 HowTo = Literal["shadow", "canary", "activate", "watch"]
 
@@ -55,7 +53,12 @@ class RetrainConfig(TrainConfig):
         description="what to have the service do, for which ROBOMASK_ADMIN_TOKEN has to be set to its own; watch: "
         "nothing, it finds the version by itself (its --poll-s), only wait until it serves",
     )
-    share: float = Field(1.0, gt=0, le=1, description="share of streams for shadow or canary")
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=f"share of streams; by default {SHARES['shadow']:g} for shadow, {SHARES['canary']:g} for canary",
+    )
     promote_if: str | None = Field(
         None,
         description="when shadow or canary takes over or is dropped: frames=1000,min_iou=0.8,max_latency_ratio=1.2; "
@@ -75,9 +78,8 @@ class RetrainConfig(TrainConfig):
             raise ValueError("expected scenes held out to compare on, or gate_data; got data.split all")
         if self.promote_if and self.rollout not in {"shadow", "canary"}:
             raise ValueError(f"expected promote_if with shadow or canary, got rollout {self.rollout}")
-        unknown = gate_of(self.promote_if or "").keys() - BOUNDS
-        if unknown:
-            raise ValueError(f"expected promote_if of {', '.join(BOUNDS)}, got {', '.join(sorted(unknown))}")
+        if self.promote_if is not None:
+            check_gate(self.promote_if)
         return self
 
     def training(self) -> TrainConfig:
@@ -102,7 +104,13 @@ class RetrainConfig(TrainConfig):
 
     def trial(self) -> dict[str, Any]:
         """How the service is told to try the version, as JSON."""
-        return {"rollout": self.rollout, "share": self.share, "promote_if": gate_of(self.promote_if or "")}
+        return {"rollout": self.rollout, "share": self.streams(), "promote_if": gate_of(self.promote_if or "")}
+
+    def streams(self) -> float:
+        """Share of streams for the version on trial, 0..1."""
+        if self.share is not None:
+            return self.share
+        return SHARES["canary" if self.rollout == "canary" else "shadow"]
 
 
 def _decisive(training: TrainConfig) -> Mapping[str, Any]:

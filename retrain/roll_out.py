@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from retrain.config import RetrainConfig
     from retrain.journal import Outcome
-    from service.client.admin import Listing, ModelAdmin
+    from service.client.admin import Listing, Mode, ModelAdmin
     from service.contract import Bundle
 
 TRIAL_FIGURES = (
@@ -87,8 +87,8 @@ def _begin(admin: ModelAdmin, version: int, config: RetrainConfig) -> Listing:
     if config.rollout == "activate":
         return admin.activate(version)
     gate = gate_of(config.promote_if) if config.promote_if else None
-    mode: Literal["shadow", "canary"] = "canary" if config.rollout == "canary" else "shadow"
-    return admin.attempt(mode, version, share=config.share, promote_if=gate)
+    mode: Mode = "canary" if config.rollout == "canary" else "shadow"
+    return admin.attempt(mode, version, share=config.streams(), promote_if=gate)
 
 
 def _watch(

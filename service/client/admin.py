@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import httpx
 
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["Listing", "ModelAdmin", "gate_of", "serving_in"]
+__all__ = ["SHARES", "Listing", "Mode", "ModelAdmin", "gate_of", "serving_in"]
 
 Listing = dict[str, Any]
 """The document of `/models`: `name`, `ready`, `versions`, `trial` and `events`, the newest event first."""
+
+Mode = Literal["shadow", "canary"]
+
+SHARES: Final[Mapping[Mode, float]] = {"shadow": 1.0, "canary": 0.1}
+"""Share of streams for who names none: an untried version answers few of them."""
 
 
 class ModelAdmin:
@@ -69,7 +74,7 @@ class ModelAdmin:
 
     def attempt(
         self,
-        mode: Literal["shadow", "canary"],
+        mode: Mode,
         version: int,
         *,
         share: float,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from service.client.admin import ModelAdmin, gate_of
+from service.client.admin import SHARES, ModelAdmin, gate_of
 from service.client.errors import ClientError
 
 if TYPE_CHECKING:
-    from service.client.admin import Listing
+    from service.client.admin import Listing, Mode
 
 __all__ = ["main"]
 
@@ -43,8 +44,8 @@ def _print(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="robomask models",
-        description="What a running service serves, and changing it, for which ROBOMASK_ADMIN_TOKEN has to be set to "
-        "the service's own.",
+        description="What a running service serves, for everybody, and changing it: activate, rollback, shadow and "
+        "canary need ROBOMASK_ADMIN_TOKEN, set to the service's own.",
         parents=[_options("http://127.0.0.1:8000", as_it_is=False)],
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -52,15 +53,14 @@ def _parser() -> argparse.ArgumentParser:
     add("list", help="versions, what each is doing, the trial, and what was done lately")
     add("activate", help="put a version into service").add_argument("version", type=int)
     add("rollback", help="go back to the version that served before")
-    for name, does in (
-        ("shadow", "let a version run a share of streams again, and compare"),
-        ("canary", "let a version answer a share of streams, and compare"),
-    ):
+    tries: dict[Mode, str] = {
+        "shadow": "let a version run a share of streams again, and compare",
+        "canary": "let a version answer a share of streams, and compare",
+    }
+    for name, does in tries.items():
         action = add(name, help=does)
         action.add_argument("version", type=int)
-        action.add_argument(
-            "--share", type=_share, default=1.0 if name == "shadow" else 0.1, help="%(default)s; 0 ends it"
-        )
+        action.add_argument("--share", type=_share, default=SHARES[name], help="%(default)s; 0 ends it")
         action.add_argument(
             "--promote-if",
             metavar="GATE",
@@ -83,7 +83,10 @@ def _options(url: str, *, as_it_is: bool | str) -> argparse.ArgumentParser:
 
 
 def _share(text: str) -> float:
-    share = float(text)
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
     if not 0 <= share <= 1:  # NaN is not either
         raise argparse.ArgumentTypeError(f"expected a share of streams, 0 to 1, got {text}")
     return share

@@ -7,16 +7,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from service_kit import Running, png, serving
 
 from retrain.commands.retrain import main
-from retrain.config import BOUNDS, RetrainConfig
+from retrain.config import HowTo, RetrainConfig
+from retrain.gate import Gate
 from retrain.in_service import published_of
 from service.contract import BundleInvalid, open_bundle, versions
-from service.versions.trial import Gate
+from service.versions import trial
 from training.config import DataConfig
 from training.data.frames import FrameSet
 from training.run import read_run
@@ -263,9 +265,39 @@ def test_what_only_later_steps_need_is_looked_at_before_anything_is_trained(
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_a_bound_that_no_service_knows_is_named_at_once(tmp_path: Path) -> None:
-    assert set(BOUNDS) == set(Gate.model_fields)
-    with pytest.raises(ValueError, match="got frame"):
-        RetrainConfig(
-            out=tmp_path, data=DataConfig(train=(tmp_path / "toys.npz",), split="seeded"), promote_if="frame=500"
-        )
+def configured(folder: Path, **settings: Any) -> RetrainConfig:
+    return RetrainConfig(out=folder, data=DataConfig(train=(folder / "toys.npz",), split="seeded"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("gate", "words"),
+    [
+        ("frame=500", "frame: Extra inputs"),
+        ("frames", "frames: Input should be a valid integer"),
+        ("frames=abc", "frames: Input should be a valid integer"),
+        ("frames=-5,min_iou=7", "frames: Input should be greater.*min_iou: Input should be less"),
+        ("max_latency_ratio=inf", "max_latency_ratio: Input should be a finite number"),
+        ("", "no bound at all"),
+        (" , ", "no bound at all"),
+    ],
+)
+def test_a_gate_that_a_service_would_refuse_is_refused_at_once(tmp_path: Path, gate: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"expected promote_if of frames=N.*{words}"):
+        configured(tmp_path, promote_if=gate)
+    assert configured(tmp_path, promote_if="frames=1000, min_iou=0.8,max_latency_ratio=1.2").promote_if
+
+
+def test_bounds_are_those_of_a_service() -> None:
+    ours, its = Gate.model_json_schema(), trial.Gate.model_json_schema()
+    assert ours["properties"] == its["properties"]
+
+
+@pytest.mark.parametrize(
+    ("rollout", "told", "share"),
+    [("canary", None, 0.1), ("shadow", None, 1.0), ("activate", None, 1.0), ("canary", 1.0, 1.0)],
+)
+def test_an_untried_version_answers_a_tenth_of_the_streams_unless_told_otherwise(
+    tmp_path: Path, rollout: HowTo, told: float | None, share: float
+) -> None:
+    config = configured(tmp_path, rollout=rollout, share=told)
+    assert config.streams() == config.trial()["share"] == share

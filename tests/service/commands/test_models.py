@@ -10,12 +10,19 @@ from service_kit import publish_tiny, serving
 from service.commands.models import main
 
 
-@pytest.mark.parametrize("share", ["nan", "1.5", "-1"])
+@pytest.mark.parametrize("share", ["nan", "1.5", "-1", "abc"])
 def test_a_share_that_is_none_is_refused_in_one_line(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["shadow", "1", f"--share={share}"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.endswith(f"argument --share: expected a share of streams, 0 to 1, got {share}\n")
+
+
+def test_the_help_says_what_needs_the_token(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "activate, rollback, shadow and canary need ROBOMASK_ADMIN_TOKEN" in said
 
 
 def test_what_cannot_be_sent_is_said_in_one_line(
