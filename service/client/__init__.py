@@ -27,6 +27,7 @@ from service.client.errors import (
     TokenInvalid,
     Unavailable,
     Unreachable,
+    Untrusted,
 )
 from service.client.options import Options
 from service.client.pictures import Frame, Frames
@@ -65,4 +66,5 @@ __all__ = [
     "TokenInvalid",
     "Unavailable",
     "Unreachable",
+    "Untrusted",
 ]

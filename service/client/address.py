@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from service.client.errors import AddressInvalid
+from service.client.errors import AddressInvalid, Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_address", "connections_to"]
+__all__ = ["cause_of", "check_address", "connections_to", "untrusted"]
 
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 def check_address(url: str) -> str:
@@ -41,10 +43,15 @@ def check_address(url: str) -> str:
 def connections_to(address: str, kind: Callable[..., _Http], **options: Any) -> _Http:
     """A client of httpx for an address; no connection is opened yet.
 
+    Certificates are trusted that this machine trusts, or those in SSL_CERT_FILE, as websockets has it; httpx by itself
+    would go by a list of its own.
+
     Raises:
         AddressInvalid: The environment names a proxy that cannot be used.
     """
     headers = httpx.Headers(options.pop("headers", None))
+    if options.get("transport") is None:
+        options["verify"] = ssl.create_default_context()
     try:
         return kind(base_url=address, headers=headers, **options)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -52,3 +59,23 @@ def connections_to(address: str, kind: Callable[..., _Http], **options: Any) -> 
             f"expected a way to {address} through the proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names, got: "
             f"{str(error).rstrip('.')}; unset it, name the host in NO_PROXY, or, for SOCKS, pip install 'httpx[socks]'"
         ) from error
+
+
+def untrusted(address: str, error: BaseException) -> Untrusted | None:
+    """What it means that nobody could be connected to, if it is for the certificate that was shown; else None."""
+    fault = cause_of(error, ssl.SSLCertVerificationError)
+    if fault is None:
+        return None
+    return Untrusted(
+        f"expected a certificate of {address} that is trusted here, got another ({fault.verify_message}): if an "
+        "authority of your own has signed it, name the file of that authority's certificate in SSL_CERT_FILE"
+    )
+
+
+def cause_of(error: BaseException | None, kind: type[_Error]) -> _Error | None:
+    """The error of a kind that another one came of; None if there is none."""
+    while error is not None:
+        if isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import httpx
 
-from service.client.address import check_address, connections_to
+from service.client.address import check_address, connections_to, untrusted
 from service.client.errors import AnswerUnreadable, TokenInvalid, Unreachable, refusal
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class ModelAdmin:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise Unreachable(f"expected a service at {self._url}, got {error!r}; does it run?") from error
+            raise untrusted(self._url, error) or Unreachable(
+                f"expected a service at {self._url}, got {error!r}; does it run?"
+            ) from error
         if not answer.is_success:
             raise refusal(answer.status_code, answer.headers, answer.content, time.time(), path)
         try:

@@ -14,6 +14,7 @@
     ├── AddressInvalid             no address of a service, or no way to it; a ValueError too
     ├── TokenInvalid               no token that can be sent; a ValueError too
     ├── Unreachable                nobody answered
+    │   └── Untrusted                  somebody did, with a certificate that is not trusted here
     └── AnswerUnreadable           an answer that is none of this service's
 
 Frames that are none (another type or shape) are a plain TypeError or ValueError, before anything is sent.
@@ -46,6 +47,7 @@ __all__ = [
     "TokenInvalid",
     "Unavailable",
     "Unreachable",
+    "Untrusted",
     "refusal",
     "retry_after_s",
 ]
@@ -67,6 +69,10 @@ class TokenInvalid(ClientError, ValueError):
 
 class Unreachable(ClientError):
     """Nobody answered: no connection, or one that broke."""
+
+
+class Untrusted(Unreachable):
+    """Who answers at the address has a certificate that is not trusted here; asking again would not help."""
 
 
 class AnswerUnreadable(ClientError):
@@ -231,6 +237,6 @@ def _address_in(location: str, route: str) -> str:
 def _document(content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.client.errors import ClientError, ServiceRefused, Unavailable, Unreachable
+from service.client.errors import ClientError, ServiceRefused, Unavailable, Unreachable, Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,4 +61,4 @@ def _passes(error: ClientError) -> bool:
     """Whether the same request may be answered a little later."""
     if isinstance(error, ServiceRefused):
         return isinstance(error, Unavailable) or error.status == 502
-    return isinstance(error, Unreachable)
+    return isinstance(error, Unreachable) and not isinstance(error, Untrusted)

@@ -147,7 +147,8 @@ class Protocol:
         self._head: dict[str, Any] | None = None
         self._pending: dict[int, _Sent] = {}
         self._given_up: dict[int, _Sent] = {}
-        self._heard_s = self._looked_s = self._listening_s = clock()
+        self._heard_s = -math.inf
+        self._looked_s = self._listening_s = clock()
 
     @property
     def pending(self) -> int:
@@ -156,8 +157,8 @@ class Protocol:
 
     @property
     def is_unheard(self) -> bool:
-        """Whether a frame has been given up, and nothing at all has been heard since it should have been settled."""
-        return any(sent.due_s >= self._heard_s for sent in self._given_up.values())
+        """Whether nothing at all has been heard yet, or since a frame should have been settled that was given up."""
+        return self._heard_s == -math.inf or any(sent.due_s >= self._heard_s for sent in self._given_up.values())
 
     def sent(self, bounds: Bounds = Bounds()) -> int:  # noqa: B008 - it cannot be changed
         """A frame is sent, with bounds of its own, perhaps: which it is."""

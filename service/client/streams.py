@@ -10,7 +10,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from service.client.errors import AddressInvalid, BadRequest, ClientError, Unreachable, refusal
+import httpx
+
+from service.client.address import cause_of, untrusted
+from service.client.errors import (
+    AddressInvalid,
+    AnswerUnreadable,
+    BadRequest,
+    ClientError,
+    Unreachable,
+    refusal,
+)
 from service.client.pictures import Frame, body_of
 from service.client.stream_protocol import Bounds, Protocol, StreamResult, note_of, stream_address, stream_headers
 
@@ -151,9 +161,20 @@ class Stream:
         self._take_until(lambda: bool(self._protocol.settled))
         return self._protocol.settled.popleft()
 
-    def greet(self) -> None:
-        """Wait for the service's hello."""
-        self._take_until(lambda: self._protocol.model is not None)
+    def greet(self, patience_s: float) -> None:
+        """Wait for the service's hello.
+
+        Args:
+            patience_s: For how long.
+
+        Raises:
+            ClientError: There is none.
+        """
+        until_s = time.monotonic() + patience_s
+        while self._protocol.model is None:
+            if (left_s := until_s - time.monotonic()) <= 0:
+                raise _no_hello(self._address, patience_s)
+            self._read(left_s)
 
     def close(self) -> None:
         """End the stream; frames that are not settled are forgotten."""
@@ -371,9 +392,13 @@ class AsyncStream:
         await self._take_until(lambda: bool(self._protocol.settled))
         return self._protocol.settled.popleft()
 
-    async def greet(self) -> None:
+    async def greet(self, patience_s: float) -> None:
         """As `Stream.greet`."""
-        await self._take_until(lambda: self._protocol.model is not None)
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._take_until(lambda: self._protocol.model is not None)
+        except TimeoutError as error:
+            raise _no_hello(self._address, patience_s) from error
 
     async def close(self) -> None:
         """As `Stream.close`."""
@@ -444,7 +469,7 @@ def open_stream(url: str, options: Options, headers: Mapping[str, str], timeout_
         _give_up_writing_after(connection.socket, _patience_s(options, timeout_s))
         stream = Stream(connection, url, _bounds(options))
         stack.callback(stream.hang_up_if_unheard)
-        stream.greet()
+        stream.greet(_patience_s(options, timeout_s))
         yield stream
 
 
@@ -463,7 +488,7 @@ async def open_async_stream(
         _give_up_writing_after(connection.transport.get_extra_info("socket"), _patience_s(options, timeout_s))
         stream = AsyncStream(connection, url, _bounds(options))
         stack.callback(stream.hang_up_if_unheard)
-        await stream.greet()
+        await stream.greet(_patience_s(options, timeout_s))
         yield stream
 
 
@@ -505,28 +530,36 @@ def _arguments(options: Options, headers: Mapping[str, str], timeout_s: float) -
 
 @contextlib.contextmanager
 def _opening(address: str) -> Iterator[None]:
-    """What websockets raises while it connects, as this client's own errors."""
+    """What websockets raises while it connects, as this client's own errors; redirects it follows itself, if it can."""
+    from websockets.exceptions import InvalidStatus  # noqa: PLC0415 - only streams need it
+
     try:
         with _ended(address):
             yield
     except Unreachable as error:
-        response = _sent_on(error)
-        if response is None:
+        refused = cause_of(error, InvalidStatus)
+        if refused is None:
             raise
-        raise refusal(response.status_code, response.headers, b"", time.time(), "/stream") from error
+        raise _no_stream(address, refused.response) from error
     except ImportError as error:
         raise AddressInvalid(f"expected a way to {address} through the environment's proxy, got: {error}") from error
 
 
-def _sent_on(error: BaseException | None) -> Response | None:
-    """The answer that led elsewhere, if that is what an error came of; what websockets can, it has followed itself."""
-    from websockets.exceptions import InvalidStatus  # noqa: PLC0415 - only streams need it
+def _no_stream(address: str, response: Response) -> ClientError:
+    """What an answer means that opens no stream."""
+    status = response.status_code
+    if status < 300:
+        return AnswerUnreadable(
+            f"expected a stream of robomask at {address}, got status {status}; is the address right?"
+        )
+    headers = httpx.Headers(list(response.headers.raw_items()), encoding="latin-1")  # some may be there twice
+    return refusal(status, headers, bytes(response.body or b""), time.time(), "/stream")
 
-    while error is not None:
-        if isinstance(error, InvalidStatus) and 300 <= error.response.status_code < 400:
-            return error.response
-        error = error.__cause__ or error.__context__
-    return None
+
+def _no_hello(address: str, patience_s: float) -> Unreachable:
+    return Unreachable(
+        f"expected robomask's hello on a stream at {address} within {patience_s:g} s, got none; is the address right?"
+    )
 
 
 @contextlib.contextmanager
@@ -541,4 +574,6 @@ def _ended(address: str) -> Iterator[None]:
             raise BadRequest("expected a smaller frame, the service hung up on this one", status=413) from error
         raise Unreachable(f"expected the stream to {address} to go on, it has ended ({error})") from error
     except (WebSocketException, OSError) as error:
-        raise Unreachable(f"expected a stream at {address}, got none ({error}); does the service run?") from error
+        raise untrusted(address, error) or Unreachable(
+            f"expected a stream at {address}, got none ({error}); does the service run?"
+        ) from error

@@ -25,6 +25,8 @@ from service.client import (
     DeadlineExceeded,
     ModelUnknown,
     Redirected,
+    ServiceFault,
+    ServiceRefused,
     StreamResult,
     Superseded,
     Unavailable,
@@ -36,6 +38,19 @@ HELLO = {"type": "hello", "protocol": 1, "credits": 2, "model": {"name": "tiny",
 
 
 @contextmanager
+def answering(script: Callable[[ServerConnection], None], **options: Any) -> Iterator[str]:
+    """A server of websockets that does what the script says: its address."""
+    with serve(script, "127.0.0.1", 0, **options) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
 def scripted(script: Callable[[ServerConnection], None]) -> Iterator[Client]:
     """A server that greets, then does what the script says."""
 
@@ -43,14 +58,13 @@ def scripted(script: Callable[[ServerConnection], None]) -> Iterator[Client]:
         socket.send(json.dumps(HELLO))
         script(socket)
 
-    with serve(handle, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield Client(f"http://127.0.0.1:{server.socket.getsockname()[1]}")
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(handle) as url:
+        yield Client(url)
+
+
+async def open_and_leave(url: str, **options: Any) -> None:
+    async with AsyncClient(url, timeout_s=options.pop("timeout_s", 30.0)) as client, client.stream(**options):
+        pass
 
 
 def problem(code: str, status: int) -> dict[str, Any]:
@@ -504,14 +518,77 @@ def test_a_stream_that_is_elsewhere_is_told_where() -> None:
         answer.headers["Location"] = "https://robots.example/stream?accept=json"
         return answer
 
-    with serve(lambda _: None, "127.0.0.1", 0, process_request=elsewhere) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        client = Client(f"http://127.0.0.1:{server.socket.getsockname()[1]}")
-        with pytest.raises(Redirected, match=r"'https://robots.example' \(status 308\)"), client.stream():
+    with (
+        answering(lambda _: None, process_request=elsewhere) as url,
+        pytest.raises(Redirected, match=r"'https://robots.example' \(status 308\)"),
+        Client(url).stream(),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("frozen_too", [False, True])
+def test_a_server_that_never_says_hello_is_not_waited_for(frozen_too: bool) -> None:
+    over = threading.Event()
+
+    def silent(socket: ServerConnection) -> None:
+        with socket.protocol_mutex if frozen_too else contextlib.nullcontext():
+            over.wait()
+
+    with answering(silent) as url:
+        begun_s = time.monotonic()
+        with pytest.raises(Unreachable, match=r"robomask's hello.* within 0\.5 s, got none; is the address right"):
+            Client(url, timeout_s=0.5).stream().__enter__()
+        with pytest.raises(Unreachable, match=r"robomask's hello.* within 2 s"):
+            asyncio.run(open_and_leave(url, deadline_ms=50))
+        assert time.monotonic() - begun_s < 5
+        over.set()
+
+
+def test_news_that_are_no_hello_do_not_count_as_one() -> None:
+    over = threading.Event()
+
+    def chatter(socket: ServerConnection) -> None:
+        while not over.wait(0.02):
+            socket.send(json.dumps({"type": "news"}))
+
+    with answering(chatter) as url:
+        with pytest.raises(Unreachable, match="robomask's hello"):
+            Client(url, timeout_s=0.3).stream().__enter__()
+        with pytest.raises(Unreachable, match="robomask's hello"):
+            asyncio.run(open_and_leave(url, timeout_s=0.3))
+        over.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((401, BadRequest), (403, BadRequest), (404, BadRequest), (422, BadRequest)),
+        *((429, Busy), (503, Busy), (500, ServiceFault), (502, ServiceFault)),
+    ],
+)
+def test_who_refuses_a_stream_is_heard_as_with_single_frames(status: int, kind: type[ServiceRefused]) -> None:
+    def refuse(connection: ServerConnection, _: Request) -> Response:
+        answer = connection.respond(status, json.dumps({"detail": "expected a key", "request_id": "r1"}))
+        for _ in range(2):
+            answer.headers["X-Twice"] = "caf\u00e9"
+        answer.headers["Retry-After"] = "2"
+        return answer
+
+    with answering(lambda _: None, process_request=refuse) as url:
+        with pytest.raises(kind, match="expected a key") as caught, Client(url).stream():
             pass
-        server.shutdown()
-        thread.join()
+        with pytest.raises(kind, match="expected a key"):
+            asyncio.run(open_and_leave(url))
+    assert (caught.value.status, caught.value.retry_after_s, caught.value.request_id) == (status, 2, "r1")
+
+
+def test_who_answers_without_a_stream_is_no_robomask() -> None:
+    with (
+        answering(lambda _: None, process_request=lambda connection, _: connection.respond(200, "<html>")) as url,
+        pytest.raises(AnswerUnreadable, match="got status 200; is the address right"),
+        Client(url).stream(),
+    ):
+        pass
 
 
 def test_an_answer_names_its_model_and_its_request() -> None:
