@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import ssl
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from service.client.errors import AddressInvalid, Untrusted
+from service.client.errors import AddressInvalid, HeaderInvalid, Untrusted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["cause_of", "check_address", "connections_to", "untrusted"]
 
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 _Error = TypeVar("_Error", bound=BaseException)
+
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
 
 
 def check_address(url: str) -> str:
@@ -48,8 +52,10 @@ def connections_to(address: str, kind: Callable[..., _Http], **options: Any) -> 
 
     Raises:
         AddressInvalid: The environment names a proxy that cannot be used.
+        HeaderInvalid: A header that cannot be sent.
     """
-    headers = httpx.Headers(options.pop("headers", None))
+    headers = options.pop("headers", None) or {}
+    _check_headers(headers)
     if options.get("transport") is None:
         options["verify"] = ssl.create_default_context()
     try:
@@ -59,6 +65,17 @@ def connections_to(address: str, kind: Callable[..., _Http], **options: Any) -> 
             f"expected a way to {address} through the proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names, got: "
             f"{str(error).rstrip('.')}; unset it, name the host in NO_PROXY, or, for SOCKS, pip install 'httpx[socks]'"
         ) from error
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise HeaderInvalid(f"expected names of headers as HTTP has them, letters, digits and -, got {name!r}")
+        if not _VALUE.fullmatch(value):  # it may be a secret, so it is not shown
+            raise HeaderInvalid(
+                f"expected {name} of printable ASCII without blanks or new lines around it, as HTTP's headers are, got "
+                "other characters"
+            )
 
 
 def untrusted(address: str, error: BaseException) -> Untrusted | None:

@@ -9,6 +9,7 @@ import httpx
 
 from service.client.address import check_address, connections_to, untrusted
 from service.client.errors import AnswerUnreadable, TokenInvalid, Unreachable, refusal
+from service.client.network import Until, end_with_their_tries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,8 @@ class ModelAdmin:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._url = check_address(url)
         self._http = connections_to(self._url, httpx.Client, headers=headers, timeout=timeout_s, transport=transport)
+        end_with_their_tries(self._http)
+        self._timeout_s = timeout_s
 
     def listing(self) -> Listing:
         """Versions, what each is doing, the trial, and what was done lately.
@@ -106,8 +109,10 @@ class ModelAdmin:
         self.close()
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Listing:
+        until_s = time.monotonic() + self._timeout_s
+        timeout = httpx.Timeout(Until(lambda: until_s - time.monotonic()))
         try:
-            answer = self._http.request(method, path, json=body)
+            answer = self._http.request(method, path, json=body, timeout=timeout)
         except httpx.HTTPError as error:
             raise untrusted(self._url, error) or Unreachable(
                 f"expected a service at {self._url}, got {error!r}; does it run?"
@@ -116,7 +121,7 @@ class ModelAdmin:
             raise refusal(answer.status_code, answer.headers, answer.content, time.time(), path)
         try:
             document = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict) or not {"name", "versions", "events"} <= document.keys():
             raise AnswerUnreadable(

@@ -40,6 +40,10 @@ class Client:
         transport: Another way to reach it, for tests.
         clock: Seconds from any fixed moment.
         sleep: Waits so many seconds.
+
+    Raises:
+        AddressInvalid: The URL is no address of a service.
+        HeaderInvalid: A header that cannot be sent.
     """
 
     def __init__(
@@ -104,8 +108,10 @@ class Client:
 
     def ready(self) -> bool:
         """Whether a model is in service and has answered a golden frame right."""
+        until_s = self._clock() + self._timeout_s
+        timeout = httpx.Timeout(Until(lambda: until_s - self._clock()))
         try:
-            return self._http.get("/readyz").status_code == 200
+            return self._http.get("/readyz", timeout=timeout).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -152,7 +158,7 @@ class AsyncClient:
         while True:
             try:
                 request = call.request()
-                async with asyncio.timeout(call.patience_s()), self._http.stream(**request) as response:
+                async with asyncio.timeout(call.whole_s()), self._http.stream(**request) as response:
                     content = b"".join([call.in_time(part) async for part in response.aiter_bytes()])
                 return call.read(response, content)
             except (httpx.HTTPError, TimeoutError) as error:
@@ -168,8 +174,9 @@ class AsyncClient:
     async def ready(self) -> bool:
         """As `Client.ready`."""
         try:
-            return (await self._http.get("/readyz")).status_code == 200
-        except httpx.HTTPError:
+            async with asyncio.timeout(self._timeout_s):
+                return (await self._http.get("/readyz")).status_code == 200
+        except (httpx.HTTPError, TimeoutError):
             return False
 
     async def close(self) -> None:
@@ -197,20 +204,25 @@ class _Call:
     clock: Callable[[], float]
     tried: int = 0
     started_s: float = field(init=False)
+    try_started_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.query = query_of(self.options)
         self.allowed_s = deadline_s(self.options)
-        self.started_s = self.clock()
+        self.started_s = self.try_started_s = self.clock()
 
     def remaining_s(self) -> float | None:
         """What is left of the deadline; None if there is none."""
         return None if self.allowed_s is None else self.allowed_s - (self.clock() - self.started_s)
 
-    def patience_s(self) -> float | None:
-        """For how long anything is waited for, the service's refusal included; None if there is no deadline."""
+    def patience_s(self) -> float:
+        """For how long anything is waited for: the service's refusal after a deadline, or the end of this try."""
         remaining = self.remaining_s()
-        return None if remaining is None else remaining + GRACE_S
+        return self.timeout_s - (self.clock() - self.try_started_s) if remaining is None else remaining + GRACE_S
+
+    def whole_s(self) -> float:
+        """Seconds for a whole try; without a deadline httpx's timeouts, which say what they waited for, come first."""
+        return self.patience_s() + (GRACE_S if self.allowed_s is None else 0.0)
 
     def request(self) -> dict[str, Any]:
         """Arguments of `httpx.Client.request` for the next try.
@@ -222,6 +234,7 @@ class _Call:
         if remaining is not None and remaining <= 0:
             raise self._too_late("got none")
         self.tried += 1
+        self.try_started_s = self.clock()
         return {
             "method": "POST",
             "url": _ROUTE,
@@ -237,8 +250,7 @@ class _Call:
         Raises:
             DeadlineExceeded: Not even a refusal is waited for any more.
         """
-        patience = self.patience_s()
-        if patience is not None and patience < 0:
+        if self.patience_s() < 0:
             raise self._too_late("got it later")
         return part
 
@@ -279,8 +291,8 @@ class _Call:
     def _timeout(self) -> httpx.Timeout:
         """How long the next try may take. Who cannot be connected to sends no refusal to wait for, so it has less."""
         if self.allowed_s is None:
-            return httpx.Timeout(self.timeout_s)
-        return httpx.Timeout(Until(lambda: self.patience_s() or 0.0), connect=Until(lambda: self.remaining_s() or 0.0))
+            return httpx.Timeout(Until(self.patience_s))
+        return httpx.Timeout(Until(self.patience_s), connect=Until(lambda: self.remaining_s() or 0.0))
 
     def _too_late(self, instead: str) -> DeadlineExceeded:
         allowed_s = self.timeout_s if self.allowed_s is None else self.allowed_s

@@ -13,6 +13,7 @@
     │   └── ServiceFault               the service failed
     ├── AddressInvalid             no address of a service, or no way to it; a ValueError too
     ├── TokenInvalid               no token that can be sent; a ValueError too
+    ├── HeaderInvalid              no header that can be sent; a ValueError too
     ├── Unreachable                nobody answered
     │   └── Untrusted                  somebody did, with a certificate that is not trusted here
     └── AnswerUnreadable           an answer that is none of this service's
@@ -38,6 +39,7 @@ __all__ = [
     "Busy",
     "ClientError",
     "DeadlineExceeded",
+    "HeaderInvalid",
     "ModelUnknown",
     "NotReady",
     "Redirected",
@@ -65,6 +67,10 @@ class AddressInvalid(ClientError, ValueError):
 
 class TokenInvalid(ClientError, ValueError):
     """What was given is no token that can be sent."""
+
+
+class HeaderInvalid(ClientError, ValueError):
+    """What was given is no header that can be sent."""
 
 
 class Unreachable(ClientError):

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypedDict
 
 from service.client.results import JSON, NPZ
 
-__all__ = ["GRACE_S", "STREAM_ID", "Options", "deadline_s", "headers_of", "query_of", "unix_seconds"]
+__all__ = ["GRACE_S", "STREAM_ID", "Options", "bound_ms", "deadline_s", "headers_of", "query_of", "unix_seconds"]
 
 GRACE_S: Final = 0.25
 """How long after a deadline the service's own refusal, which says more than a timeout, is still waited for."""
@@ -66,6 +66,22 @@ def query_of(options: Options) -> dict[str, str]:
     return query | {name: "true" for name in ("latents", "probability") if options.get(name)}
 
 
+def bound_ms(name: str, value: float | None) -> float | None:
+    """A bound in milliseconds; None if there is none, as where it is infinite.
+
+    >>> bound_ms("deadline_ms", 100), bound_ms("max_age_ms", math.inf)
+    (100, None)
+
+    Raises:
+        ValueError: Not a number.
+    """
+    if value is None or value == math.inf:
+        return None
+    if math.isnan(value):
+        raise ValueError(f"expected {name} in milliseconds, got a number that is none (NaN)")
+    return value
+
+
 def deadline_s(options: Options) -> float | None:
     """Seconds within which an answer is worth having; None if it always is.
 
@@ -75,12 +91,8 @@ def deadline_s(options: Options) -> float | None:
     Raises:
         ValueError: Not a number.
     """
-    deadline_ms = options.get("deadline_ms")
-    if deadline_ms is None or deadline_ms == math.inf:
-        return None
-    if math.isnan(deadline_ms):
-        raise ValueError("expected deadline_ms in milliseconds, got a number that is none (NaN)")
-    return deadline_ms / 1000
+    deadline_ms = bound_ms("deadline_ms", options.get("deadline_ms"))
+    return None if deadline_ms is None else deadline_ms / 1000
 
 
 def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
@@ -94,7 +106,7 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
     {'Accept': 'application/json', 'X-Deadline-Ms': '50', 'X-Stream-Id': 'left'}
 
     Raises:
-        ValueError: A name of a stream, or a moment, that no header can hold.
+        ValueError: A name of a stream, a moment, or a bound that no header can hold.
     """
     headers = {"Accept": NPZ if options.get("probability") else JSON}
     if remaining_s is not None:
@@ -102,7 +114,7 @@ def headers_of(options: Options, remaining_s: float | None) -> dict[str, str]:
     captured = options.get("captured_at")
     if captured is not None:
         headers["X-Captured-At"] = f"{unix_seconds(captured):.6f}"
-    if (age := options.get("max_age_ms")) is not None:
+    if (age := bound_ms("max_age_ms", options.get("max_age_ms"))) is not None:
         headers["X-Max-Age-Ms"] = f"{age:g}"
     if (stream := options.get("stream_id")) is not None:
         if not (stream.isascii() and stream.isprintable() and 1 <= len(stream.strip()) == len(stream) <= _LONGEST_ID):

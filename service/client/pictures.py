@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Body", "Frame", "Frames", "body_of", "picture_of"]
+__all__ = ["Body", "Frame", "Frames", "body_of", "one_frame", "picture_of"]
 
 Frame: TypeAlias = NDArray[np.uint8] | bytes | Path
 """uint8 [H,W,3] RGB, the bytes of a PNG, JPEG, WebP or BMP, or the path of one."""
@@ -69,6 +69,19 @@ def body_of(frames: Frames) -> Body:
     return _multipart([picture_of(frame) for frame in frames])
 
 
+def one_frame(frame: Frame) -> bytes:
+    """A frame as a stream takes it: one for each message.
+
+    Raises:
+        TypeError: Not a frame, or a list of them.
+        ValueError: An array of another type or shape.
+        OSError: A path that cannot be read.
+    """
+    if isinstance(frame, np.ndarray):
+        return _npy(_checked(frame, (3,)))
+    return picture_of(frame).content
+
+
 def picture_of(frame: Frame) -> Body:
     """One frame as a picture; an array becomes a BMP, which loses nothing and takes no time.
 
@@ -82,7 +95,7 @@ def picture_of(frame: Frame) -> Body:
     if isinstance(frame, bytes | Path):
         return _encoded(frame)
     raise TypeError(
-        f"expected a frame as uint8 [H,W,3], bytes of a picture, or pathlib.Path, got {type(frame).__name__}"
+        f"expected one frame as uint8 [H,W,3], bytes of a picture, or pathlib.Path, got {type(frame).__name__}"
     )
 
 

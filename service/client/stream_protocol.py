@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import zipfile
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,20 +22,22 @@ from service.client.errors import (
     Unreachable,
     refusal,
 )
-from service.client.options import GRACE_S, STREAM_ID, Options, headers_of, query_of, unix_seconds
+from service.client.options import GRACE_S, STREAM_ID, Options, bound_ms, headers_of, query_of, unix_seconds
 from service.client.results import JSON, NPZ, ModelNote, Segmentation, read_arrays, read_json, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-__all__ = ["Bounds", "Protocol", "StreamResult", "note_of", "stream_address", "stream_headers"]
+__all__ = ["Bounds", "Protocol", "StreamResult", "bounds_of", "note_of", "stream_address", "stream_headers"]
 
 
 _MOST_UNTAKEN: Final = 1024
 """Results that wait to be taken, all of them but one being of frames without an answer."""
 _SHORTEST_SILENCE_S: Final = 2.0
 """For how long a service may always be silent: networks falter, and processes have to wait for their turn."""
+_LONGEST_MS: Final = 3_600_000.0
+"""The longest bound that a service takes: it says of a frame that its stream's bound is not its own."""
 _AWAY_S: Final = 0.5
 """Who has not looked for so long has heard nothing by his own fault: what has come meanwhile may not be read yet."""
 
@@ -124,6 +125,7 @@ class Protocol:
         wall: Unix seconds.
 
     Attributes:
+        bounds: Those of all frames.
         credits: Frames that may be sent now.
         model: Which model answers, once the service has said hello.
         settled: What has become of frames and nobody has taken yet.
@@ -140,7 +142,7 @@ class Protocol:
         self.model: ModelNote | None = None
         self.settled: deque[StreamResult] = deque()
         self.ended: ClientError | None = None
-        self._bounds = bounds
+        self.bounds = bounds
         self._clock = clock
         self._wall = wall
         self._seq = 0
@@ -162,7 +164,7 @@ class Protocol:
 
     def sent(self, bounds: Bounds = Bounds()) -> int:  # noqa: B008 - it cannot be changed
         """A frame is sent, with bounds of its own, perhaps: which it is."""
-        now_s, unix_s, true = self._clock(), self._wall(), bounds.over(self._bounds)
+        now_s, unix_s, true = self._clock(), self._wall(), bounds.over(self.bounds)
         self._pending[self._seq] = _Sent(now_s, now_s + true.left_s(unix_s), true.silence_s(unix_s))
         self.credits -= 1
         self._seq += 1
@@ -243,7 +245,9 @@ class Protocol:
                 self._receive_body(message)
             else:
                 self._receive_text(json.loads(message))
-        except (KeyError, TypeError, ValueError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except ServiceRefused:
+            raise
+        except Exception as error:  # whatever json, zipfile, zlib and numpy raise of what is not ours
             self.ended = AnswerUnreadable(f"expected a message of robomask's stream, got {message[:80]!r}: {error!r}")
             raise self.ended from error
 
@@ -310,16 +314,29 @@ def stream_address(url: str, options: Options) -> str:
 
     Raises:
         TypeError: There is no such option, or none of a whole stream.
+        ValueError: A bound that is no number.
     """
     if "captured_at" in options:
         raise TypeError("expected options of a whole stream, got captured_at; `send` takes it, and `Captured` has it")
     query = query_of(options)
     query["accept"] = NPZ if options.get("probability") else JSON
-    bounds = {"deadline_ms": options.get("deadline_ms"), "max_age_ms": options.get("max_age_ms")}
-    query |= {name: f"{value:g}" for name, value in bounds.items() if value is not None and value < math.inf}
+    bounds = bounds_of(options)._asdict()
+    query |= {name: f"{value:g}" for name, value in bounds.items() if value is not None}
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/stream?{urlencode(query)}"
+
+
+def bounds_of(options: Options) -> Bounds:
+    """The bounds of all frames of a stream.
+
+    Raises:
+        ValueError: One is no number.
+    """
+    return Bounds(
+        deadline_ms=bound_ms("deadline_ms", options.get("deadline_ms")),
+        max_age_ms=bound_ms("max_age_ms", options.get("max_age_ms")),
+    )
 
 
 def stream_headers(options: Options, headers: Mapping[str, str]) -> dict[str, str]:
@@ -335,12 +352,27 @@ def stream_headers(options: Options, headers: Mapping[str, str]) -> dict[str, st
     return dict(headers) if named is None else {**headers, STREAM_ID: named}
 
 
-def note_of(bounds: Bounds) -> str | None:
+def note_of(bounds: Bounds, of_stream: Bounds = Bounds()) -> str | None:  # noqa: B008 - it cannot be changed
     """The message that says what is true of the next frame alone; None if there is nothing to say.
+
+    Args:
+        bounds: The frame's.
+        of_stream: Those of all frames, of which one without end stands in for none.
 
     >>> note_of(Bounds(captured_at=12.5, max_age_ms=100))
     '{"captured_at": 12.5, "max_age_ms": 100}'
+
+    Raises:
+        ValueError: A bound that is no number.
     """
-    captured = None if bounds.captured_at is None else unix_seconds(bounds.captured_at)
-    said = {name: value for name, value in bounds._replace(captured_at=captured)._asdict().items() if value is not None}
+    said = {} if bounds.captured_at is None else {"captured_at": unix_seconds(bounds.captured_at)}
+    for name, own, others in (
+        ("deadline_ms", bounds.deadline_ms, of_stream.deadline_ms),
+        ("max_age_ms", bounds.max_age_ms, of_stream.max_age_ms),
+    ):
+        value = bound_ms(name, own)
+        if value is None and own is not None and others is not None:
+            value = _LONGEST_MS
+        if value is not None:
+            said[name] = value
     return json.dumps(said) if said else None

@@ -21,8 +21,16 @@ from service.client.errors import (
     Unreachable,
     refusal,
 )
-from service.client.pictures import Frame, body_of
-from service.client.stream_protocol import Bounds, Protocol, StreamResult, note_of, stream_address, stream_headers
+from service.client.pictures import Frame, one_frame
+from service.client.stream_protocol import (
+    Bounds,
+    Protocol,
+    StreamResult,
+    bounds_of,
+    note_of,
+    stream_address,
+    stream_headers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -80,6 +88,9 @@ class Stream:
         its newest frame loses nothing of that here. It is to be another one for each run, as one frame more may be
         taken from it after the run has been left. With a bound on age each frame has to be `Captured`.
 
+        Results are of the stream, not of the run: after one that was left, the next begins with what became of the
+        frames of the other, which `seq` tells apart.
+
         Who is slow to take results gets the newest answer first; those that had been waiting by then are `Superseded`.
         What nothing is heard of within its deadline is a `DeadlineExceeded`. A stream that has ended does not begin
         again by itself: open another.
@@ -130,14 +141,16 @@ class Stream:
         Args:
             frame: uint8 [H,W,3] RGB, bytes of a picture, or a path.
             captured_at: When it was taken: an aware datetime, or Unix seconds.
-            deadline_ms: For this frame alone.
-            max_age_ms: For this frame alone.
+            deadline_ms: For this frame alone; infinity for none.
+            max_age_ms: For this frame alone; infinity for none.
 
         Raises:
             ClientError: The stream has ended.
+            TypeError, ValueError: Not a frame, or more than one; or a bound that is no number.
+            OSError: A path that cannot be read.
         """
         bounds = Bounds(captured_at, deadline_ms, max_age_ms)
-        content, note = body_of(frame).content, note_of(bounds)
+        content, note = one_frame(frame), note_of(bounds, self._protocol.bounds)
         with self._sends:
             self._take_until(lambda: self._protocol.credits > 0)
             with self._changed:  # before the answer can come
@@ -374,7 +387,7 @@ class AsyncStream:
     ) -> int:
         """As `Stream.send`."""
         bounds = Bounds(captured_at, deadline_ms, max_age_ms)
-        content, note = body_of(frame).content, note_of(bounds)
+        content, note = one_frame(frame), note_of(bounds, self._protocol.bounds)
         await self._take_until(lambda: self._protocol.credits > 0)
         seq = self._protocol.sent(bounds)
         self._changed.set()
@@ -467,7 +480,7 @@ def open_stream(url: str, options: Options, headers: Mapping[str, str], timeout_
         with _opening(url):
             connection = stack.enter_context(connect(address, **arguments))
         _give_up_writing_after(connection.socket, _patience_s(options, timeout_s))
-        stream = Stream(connection, url, _bounds(options))
+        stream = Stream(connection, url, bounds_of(options))
         stack.callback(stream.hang_up_if_unheard)
         stream.greet(_patience_s(options, timeout_s))
         yield stream
@@ -486,7 +499,7 @@ async def open_async_stream(
         with _opening(url):
             connection = await stack.enter_async_context(connect(address, **arguments))
         _give_up_writing_after(connection.transport.get_extra_info("socket"), _patience_s(options, timeout_s))
-        stream = AsyncStream(connection, url, _bounds(options))
+        stream = AsyncStream(connection, url, bounds_of(options))
         stack.callback(stream.hang_up_if_unheard)
         await stream.greet(_patience_s(options, timeout_s))
         yield stream
@@ -504,13 +517,9 @@ def _give_up_writing_after(connection: socket.socket, timeout_s: float) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
 
-def _bounds(options: Options) -> Bounds:
-    return Bounds(deadline_ms=options.get("deadline_ms"), max_age_ms=options.get("max_age_ms"))
-
-
 def _patience_s(options: Options, timeout_s: float) -> float:
     """For how long a connection that stands still is waited for: for as long as one answer, or a few deadlines."""
-    return min(timeout_s, _bounds(options)._replace(captured_at=0.0).silence_s(0.0))  # of a frame taken just now
+    return min(timeout_s, bounds_of(options)._replace(captured_at=0.0).silence_s(0.0))  # of a frame taken just now
 
 
 def _arguments(options: Options, headers: Mapping[str, str], timeout_s: float) -> dict[str, Any]:

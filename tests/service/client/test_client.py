@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import io
+import json
 import math
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -29,6 +31,7 @@ from service.client import (
     Busy,
     Client,
     DeadlineExceeded,
+    HeaderInvalid,
     ModelAdmin,
     ModelUnknown,
     NotReady,
@@ -39,7 +42,8 @@ from service.client import (
     TokenInvalid,
     Unreachable,
 )
-from service.client.results import read_arrays
+from service.client.results import read_answer, read_arrays
+from service.client.stream_protocol import Protocol
 
 SERVER = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "onnxruntime", "pycocotools", "PIL"}
 
@@ -366,6 +370,53 @@ def test_neither_a_slow_upload_nor_headers_that_trickle_outlast_the_deadline(
         assert time.monotonic() - between_s < 1.5
 
 
+def trickling_body(connection: socket.socket, over: threading.Event) -> None:
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n")
+    for _ in range(200):
+        connection.sendall(b" ")
+        if over.wait(0.05):
+            return
+
+
+@pytest.mark.parametrize("script", [trickling_body, trickling_headers])
+def test_without_a_deadline_no_try_outlasts_the_clients_patience(
+    script: Callable[[socket.socket, threading.Event], None],
+) -> None:
+    async def segment() -> None:
+        async with AsyncClient(url, timeout_s=0.3) as client:
+            await client.segment(b"frame")
+
+    async def is_ready() -> bool:
+        async with AsyncClient(url, timeout_s=0.3) as client:
+            return await client.ready()
+
+    def ask() -> None:
+        with Client(url, timeout_s=0.3) as client:
+            client.segment(b"frame")
+
+    def listing() -> None:
+        with ModelAdmin(url, timeout_s=0.3) as admin:
+            admin.listing()
+
+    asked: list[tuple[Callable[[], object], type[Exception] | None]] = [
+        (ask, DeadlineExceeded),
+        (lambda: asyncio.run(segment()), DeadlineExceeded),
+        (lambda: Client(url, timeout_s=0.3).ready(), None),
+        (lambda: asyncio.run(is_ready()), None),
+        (listing, Unreachable),
+    ]
+    for action, kind in asked:
+        with listening(script) as url:
+            begun_s = time.monotonic()
+            if kind is None:
+                assert not action()
+            else:
+                with pytest.raises(kind):
+                    action()
+            assert time.monotonic() - begun_s < 2
+
+
 @pytest.mark.parametrize("deadline_ms", [None, math.inf])
 def test_without_a_deadline_it_is_said_how_long_was_waited(deadline_ms: float | None) -> None:
     def silent(connection: socket.socket, over: threading.Event) -> None:
@@ -455,6 +506,25 @@ def test_a_proxy_that_cannot_be_used_is_said_with_what_helps(monkeypatch: pytest
                 make("http://service.example")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer s3cret\n"},
+        {"X-Robot": "J\u00fcrgen"},
+        {"X-Robot": " left"},
+        {"X Robot": "a"},
+        {"": "a"},
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_said_when_the_client_is_made(headers: dict[str, str]) -> None:
+    for make in (Client, AsyncClient):
+        with pytest.raises(HeaderInvalid, match="expected") as caught:
+            make("http://service", headers=headers)
+        assert isinstance(caught.value, ValueError)
+        assert "s3cret" not in str(caught.value)
+    Client("http://service", headers={"Authorization": "Basic YTpi", "X-Robot": ""}).close()
+
+
 def test_a_token_that_no_header_can_hold_is_said() -> None:
     for token in ("na\u00efve", "two\nlines"):
         with pytest.raises(TokenInvalid, match="printable ASCII"):
@@ -482,9 +552,14 @@ def test_how_sure_the_model_is_comes_from_the_service_if_it_says_so(said: list[f
 
 def test_options_may_be_numbers_of_numpy_and_streams_are_named_in_ascii(good: httpx.Response) -> None:
     script = Script(good)
-    script.client().segment(golden_frames()[0], captured_at=np.int64(1_700_000_000), deadline_ms=math.inf)
+    script.client().segment(
+        golden_frames()[0], captured_at=np.int64(1_700_000_000), deadline_ms=math.inf, max_age_ms=math.inf
+    )
+    assert "X-Max-Age-Ms" not in script.asked[0].headers
     assert script.asked[0].headers["X-Captured-At"] == "1700000000.000000"
     assert "X-Deadline-Ms" not in script.asked[0].headers
+    with pytest.raises(ValueError, match="expected max_age_ms in milliseconds"):
+        script.client().segment(golden_frames()[0], captured_at=1, max_age_ms=math.nan)
     with pytest.raises(ValueError, match="expected stream_id in ASCII"):
         script.client().segment(golden_frames()[0], stream_id="kamera-\u00fc")
 
@@ -524,6 +599,64 @@ def test_what_asking_again_would_not_help_is_raised_at_once(answer: httpx.Respon
     with pytest.raises(kind):
         script.client().segment(golden_frames()[0])
     assert len(script.asked) == 1
+
+
+MODEL = {"name": "tiny", "version": 1, "sha256": "f" * 64}
+FRAME = {"mask": {"counts": "4", "size": [2, 2]}, "area": 0, "bbox": [0, 0, 0, 0], "confidence": 1}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"frames": [FRAME], "model": MODEL, "timing_ms": None},
+        {"frames": [FRAME], "model": MODEL, "timing_ms": [1]},
+        {"frames": [FRAME | {"mask": {"counts": 5, "size": [2, 2]}}], "model": MODEL},
+        {"frames": [FRAME | {"area": math.inf}], "model": MODEL},
+        {"frames": [FRAME], "model": MODEL, "latents": [1]},
+        {"frames": {"a": 1}, "model": []},
+        [],
+    ],
+)
+def test_an_answer_of_another_form_is_one_that_cannot_be_read(document: Any) -> None:
+    content = json.dumps(document).encode()
+    with pytest.raises(AnswerUnreadable, match="does not decode"):
+        read_answer({"Content-Type": "application/json"}, content)
+    protocol = Protocol()
+    protocol.sent()
+    with pytest.raises(AnswerUnreadable, match="expected a message of robomask's stream"):
+        protocol.receive(json.dumps({"type": "answer", "seq": 0, "answer": document}))
+    assert isinstance(protocol.ended, AnswerUnreadable)
+
+
+def test_answers_nested_without_end_are_ones_that_cannot_be_read() -> None:
+    content = b"[" * 100_000
+    with pytest.raises(AnswerUnreadable):
+        read_answer({"Content-Type": "application/json"}, content)
+    with pytest.raises(AnswerUnreadable):
+        Protocol().receive(content.decode())
+    with pytest.raises(ServiceFault):
+        Script(httpx.Response(500, content=content)).client().segment(b"frame")
+    with pytest.raises(AnswerUnreadable):
+        ModelAdmin(
+            "http://service", transport=httpx.MockTransport(Script(httpx.Response(200, content=content)))
+        ).listing()
+
+
+def test_an_answer_damaged_anywhere_is_one_that_cannot_be_read() -> None:
+    file = io.BytesIO()
+    masks = np.random.default_rng(3).integers(0, 2, (1, 64, 64), dtype=np.uint8)
+    np.savez_compressed(file, masks=masks)
+    headers = {"Content-Type": "application/x-npz", "X-Model-Name": "tiny", "X-Model-Version": "1"}
+    assert (read_answer(headers, file.getvalue()).masks == masks.astype(bool)).all()
+    unread = 0
+    for at in range(len(file.getvalue())):
+        damaged = bytearray(file.getvalue())
+        damaged[at] ^= 0xFF
+        try:
+            read_answer(headers, bytes(damaged))
+        except AnswerUnreadable:
+            unread += 1
+    assert unread > 500  # times in a zip are no part of the answer
 
 
 def test_a_service_that_starts_is_waited_for(good: httpx.Response) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -118,6 +119,58 @@ def test_why_a_stream_ends_is_raised() -> None:
 
     with scripted(script) as client, client.stream() as stream, pytest.raises(Busy):
         list(stream.run([b"frame"] * 4))
+
+
+@pytest.mark.parametrize("name", ["deadline_ms", "max_age_ms"])
+def test_a_bound_that_is_no_number_is_refused_and_one_without_end_is_none(name: str) -> None:
+    paths: list[str] = []
+    got: list[str | bytes] = []
+
+    def script(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        paths.append(socket.request.path)
+        for seq in range(2):
+            got.append(message := socket.recv())
+            if isinstance(message, bytes):
+                return
+            got.append(socket.recv())
+            socket.send(json.dumps({"type": "superseded", "seq": seq}))
+
+    with scripted(script) as client:
+        with pytest.raises(ValueError, match=f"expected {name} in milliseconds"):
+            client.stream(**{name: math.nan}).__enter__()  # type: ignore[arg-type]
+        with client.stream(**{name: math.inf}) as stream:  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match=f"expected {name} in milliseconds"):
+                stream.send(b"frame", **{name: math.nan})  # type: ignore[arg-type]
+            stream.send(b"frame", **{name: math.inf})  # type: ignore[arg-type]
+            with pytest.raises(Unreachable):
+                stream.receive()
+        assert got == [b"frame"]
+        with client.stream(**{name: 100}) as stream:  # type: ignore[arg-type]
+            stream.send(b"frame", captured_at=time.time(), **{name: math.inf})  # type: ignore[arg-type]
+            assert stream.receive().superseded
+    assert name not in paths[0]
+    assert json.loads(got[1])[name] == 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        ([np.zeros((4, 4, 3), np.uint8)] * 2, TypeError),
+        ([b"frame"], TypeError),
+        (np.zeros((2, 4, 4, 3), np.uint8), ValueError),
+    ],
+)
+def test_a_message_is_one_frame(frame: Any, kind: type[Exception]) -> None:
+    async def send() -> None:
+        async with AsyncClient(client._url) as own, own.stream() as stream:
+            await stream.send(frame)
+
+    with scripted(at_once) as client:
+        with client.stream() as stream, pytest.raises(kind, match="expected"):
+            stream.send(frame)
+        with pytest.raises(kind, match="expected"):
+            asyncio.run(send())
 
 
 def test_a_stream_that_breaks_is_unreachable() -> None:
@@ -625,6 +678,12 @@ def test_a_body_without_its_announcement_is_refused() -> None:
 
 class TestWithTheService:
     """The real thing."""
+
+    def test_a_frame_may_be_free_of_its_streams_bounds(self, service: Running) -> None:
+        with Client(f"http://127.0.0.1:{service.port}").stream(deadline_ms=0.001, max_age_ms=1000) as stream:
+            taken_s = time.time() - 5
+            stream.send(golden_frames()[0], captured_at=taken_s, deadline_ms=math.inf, max_age_ms=math.inf)
+            assert stream.receive().answer is not None
 
     @pytest.fixture(autouse=True)
     def _has_streams(self) -> None:
