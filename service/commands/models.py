@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from service.client.admin import SHARES, ModelAdmin, gate_of
 from service.client.errors import ClientError
+from service.commands.printing import print_to_who_reads
 
 if TYPE_CHECKING:
     from service.client.admin import Listing, Mode
@@ -28,17 +29,8 @@ def main(argv: list[str]) -> int:
     except ClientError as error:
         print(f"robomask models: {error}", file=sys.stderr)
         return 1
-    _print(json.dumps(listing) if chosen.json else "\n".join(_lines(listing)))
+    print_to_who_reads(json.dumps(listing) if chosen.json else "\n".join(_lines(listing)))
     return 0
-
-
-def _print(text: str) -> None:
-    """Print, to a reader who may have gone: `| head` has what it wants, and what was asked for is done."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Python writes out what is left when it ends, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
