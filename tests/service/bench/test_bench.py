@@ -19,6 +19,14 @@ from service.commands.bench import main
 
 QUICK = ["--seconds", "0.2", "--rounds", "1", "--open-seconds", "0.4"]
 
+INTERRUPTIBLE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from service.commands.bench import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""`robomask bench` as from a terminal: shells have what they run in the background ignore interruptions."""
+
 
 def test_a_service_that_runs_is_measured(
     service: Running, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -198,7 +206,7 @@ def test_told_to_stop_it_stops_the_service_that_it_started(repository: Path) -> 
 
 def test_interrupted_it_keeps_what_was_measured(repository: Path, tmp_path: Path) -> None:
     figures = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "robomask", "bench", "--serve", "--bundle", str(repository / "tiny" / "1")]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "--serve", "--bundle", str(repository / "tiny" / "1")]
     options = ["--clients", "1", "--seconds", "0.1", "--rounds", "1000", "--json", str(figures)]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
