@@ -386,6 +386,7 @@ def test_an_answer_that_is_too_late_and_none_at_all_are_told() -> None:
         socket.recv()
         go.wait()
         socket.send(answer_of(0))
+        socket.recv()  # what is true of the next frame alone, and that frame
         socket.recv()
         socket.send(answer_of(1))
 
