@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,6 @@ def run_load(address: tuple[str, int], requests: Sequence[bytes], load: Closed |
 
     Raises:
         BenchError: There is no server, or none any more, or the generator itself failed.
-        KeyboardInterrupt: Somebody has stopped the generator.
     """
     spec = {"host": address[0], "port": address[1], "nice": nice, "sizes": [len(r) for r in requests], **asdict(load)}
     given = json.dumps(spec).encode() + b"\n" + b"".join(requests)
@@ -114,8 +112,6 @@ def run_load(address: tuple[str, int], requests: Sequence[bytes], load: Closed |
         capture_output=True,
         check=False,
     )
-    if done.returncode == -signal.SIGINT:  # Ctrl-C is for all processes, and this one may not have come to it yet
-        raise KeyboardInterrupt
     if done.returncode != 0:
         raise BenchError(f"expected a load to run, the generator failed:\n{done.stderr.decode('utf-8', 'replace')}")
     line, _, arrays = done.stdout.partition(b"\n")

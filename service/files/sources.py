@@ -63,11 +63,11 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
         results: Folders of masks and overlays; what lies in them is no frame, unless it is named itself. Those of
             earlier runs are known by the journal beside them.
 
-    Raises:
-        FilesError: A path is not there, a folder holds none, nothing can be read, or two would have one name's results.
-
     Returns:
         They, and what cannot be read, with its `fault`.
+
+    Raises:
+        FilesError: A path is not there, a folder holds none, nothing can be read, or two would have one name's results.
     """
     found: list[Source] = []
     for path in paths:

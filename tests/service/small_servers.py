@@ -4,9 +4,11 @@ import contextlib
 import itertools
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from websockets.sync.server import ServerConnection, serve
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nserver-timing: queue;dur=9\r\n\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nserver-timing: infer;dur=1.5\r\n\r\nok"
@@ -82,3 +84,16 @@ def small_server(
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def answering(script: Callable[[ServerConnection], None], **options: Any) -> Iterator[str]:
+    """A server of websockets that does what the script says: its address. Options are those of websockets."""
+    with serve(script, "127.0.0.1", 0, **options) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http{'s' if 'ssl' in options else ''}://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -6,13 +6,13 @@ import json
 import shutil
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_servers import answering
 from websockets.http11 import Request, Response
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from service.client import AsyncClient, Client, ClientError, ModelAdmin, Unreachable, Untrusted
 
@@ -50,14 +50,8 @@ def address(certificate: Path) -> Iterator[str]:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    with serve(greet, "127.0.0.1", 0, ssl=context, process_request=answer) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"https://127.0.0.1:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(greet, ssl=context, process_request=answer) as found:
+        yield found
 
 
 def test_a_certificate_that_is_not_trusted_is_said_at_once_with_what_helps(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from service_kit import Running, golden_frames, png, red_probability
+from small_servers import answering
 from websockets.http11 import Request, Response
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from service.client import (
     AnswerUnreadable,
@@ -36,19 +37,6 @@ from service.client import (
 from service.client.stream_protocol import Bounds, Protocol
 
 HELLO = {"type": "hello", "protocol": 1, "credits": 2, "model": {"name": "tiny", "version": 1, "sha256": "f" * 64}}
-
-
-@contextmanager
-def answering(script: Callable[[ServerConnection], None], **options: Any) -> Iterator[str]:
-    """A server of websockets that does what the script says: its address."""
-    with serve(script, "127.0.0.1", 0, **options) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

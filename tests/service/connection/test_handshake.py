@@ -3,21 +3,12 @@
 import json
 import logging
 import socket
-from collections.abc import Iterator
 
 import pytest
 from service_kit import Running, publish_tiny, serving
 
 KEY = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
 VERSION = "Sec-WebSocket-Version: 13"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("models")
-    publish_tiny(folder)
-    with serving(folder) as found:
-        yield found
 
 
 def asking(*lines: str, path: str = "/stream", method: str = "GET") -> bytes:
@@ -53,9 +44,9 @@ def answer_to(running: Running, sent: bytes) -> tuple[int, dict[str, str], dict[
     ],
 )
 def test_a_handshake_that_cannot_be_is_answered_with_a_problem_and_hung_up_on(
-    running: Running, sent: bytes, status: int, words: str
+    service: Running, sent: bytes, status: int, words: str
 ) -> None:
-    found, headers, body = answer_to(running, sent)
+    found, headers, body = answer_to(service, sent)
     assert (found, headers["content-type"], body["status"]) == (status, "application/problem+json", status)
     assert "RFC 6455" in str(body["detail"])
     assert words.lower() in str(body["detail"]).lower()
@@ -71,15 +62,15 @@ def test_after_them_the_service_stops_as_ever(tmp_path_factory: pytest.TempPathF
 
 
 def test_a_websocket_to_another_path_is_answered_and_is_no_fault(
-    running: Running, caplog: pytest.LogCaptureFixture
+    service: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        status, headers, body = answer_to(running, asking(VERSION, KEY, path="/streams"))
+        status, headers, body = answer_to(service, asking(VERSION, KEY, path="/streams"))
     assert (status, headers["content-type"], body["status"]) == (404, "application/problem+json", 404)
     assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
-def test_what_is_no_http_is_told_what_cannot_be_read(running: Running) -> None:
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as client:
+def test_what_is_no_http_is_told_what_cannot_be_read(service: Running) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
         client.sendall(b"POST /segment HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")
         assert b"Content-Length" in client.recv(10_000).partition(b"\r\n\r\n")[2]
