@@ -20,6 +20,7 @@ from PIL import Image
 from service.contract import FRAME_SIZE
 from service.frames.average import area_average, averages
 from service.frames.enlarge import enlarged_mask
+from service.frames.patch import Patch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,8 +120,8 @@ def restore(probability: NDArray[np.float32], width: int, height: int, fit: Fit)
 
 def restore_mask(
     probability: NDArray[np.float32], threshold: float, width: int, height: int, fit: Fit, *, columns_first: bool
-) -> NDArray[np.uint8]:
-    """What `restore` gives, decided: 1 where it reaches the threshold (more than 0), else 0: uint8 [height,width].
+) -> Patch:
+    """What `restore` gives, decided: a mask of 1 where it reaches the threshold (more than 0), else 0.
 
     Only the rectangle is resampled outside of which nothing can reach it: what is interpolated or averaged lies between
     the cells that it is made of. Most frames are mostly not robot.
@@ -131,15 +132,15 @@ def restore_mask(
         width: Of the frame.
         height: Of the frame.
         fit: How the frame became the model's.
-        columns_first: Whether the result is column-major.
+        columns_first: Whether what is inside it is column-major.
     """
     reach = probability >= threshold
     if (width, height) == (FRAME_SIZE, FRAME_SIZE):
-        return reach.view(np.uint8)
-    mask = np.zeros((height, width), np.uint8, order="F" if columns_first else "C")
+        return Patch.of(reach.view(np.uint8))
+    nothing = Patch(np.empty((0, 0), np.uint8), 0, 0, width, height)
     rows, columns = np.flatnonzero(reach.any(axis=1)), np.flatnonzero(reach.any(axis=0))
     if not rows.size:
-        return mask
+        return nothing
     window = window_of(width, height, fit)
     seen = window.visible(width, height)
     across = (int(columns[0]), int(columns[-1]))
@@ -147,12 +148,10 @@ def restore_mask(
     left, right = _pixels(across, (window.left, window.width), (seen.left, seen.width))
     top, bottom = _pixels(down, (window.top, window.height), (seen.top, seen.height))
     if right <= left or bottom <= top:  # what reaches it is in the padding, out of the frame's sight
-        return mask
+        return nothing
     part = Window(left, top, right - left, bottom - top)
-    box = window.cells(part)
-    inside = mask[top:bottom, left:right]
-    inside[...] = _decided(probability, threshold, part, box, columns_first=columns_first)
-    return mask
+    inside = _decided(probability, threshold, part, window.cells(part), columns_first=columns_first)
+    return Patch(inside.view(np.uint8), left, top, width, height)
 
 
 def _decided(

@@ -16,7 +16,6 @@ __all__ = [
     "MaskFacts",
     "RunLengths",
     "Verdict",
-    "area_ratio",
     "confidence",
     "decide",
     "describe",
@@ -141,8 +140,3 @@ def describe(mask: NDArray[np.uint8]) -> MaskFacts:
     left, top, width, height = (int(edge) for edge in coco.toBbox(runs))
     lengths = RunLengths(size=list(mask.shape), counts=runs["counts"].decode("ascii"))
     return MaskFacts(lengths, int(coco.area(runs)), (left, top, width, height))
-
-
-def area_ratio(mask: NDArray[np.uint8]) -> float:
-    """Which share of a mask [H,W] of 0 and 1 is robot."""
-    return int(np.count_nonzero(mask.view(np.bool_))) / mask.size

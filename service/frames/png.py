@@ -13,7 +13,7 @@ import numpy as np
 from isal import isal_zlib
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from service.frames.patch import Patch
 
 __all__ = ["write_grey"]
 
@@ -23,13 +23,12 @@ _LEVEL: Final = 1
 _GREY_8_BIT: Final = (8, 0, 0, 0, 0)  # bit depth, colour type, compression, filter method, no interlace
 
 
-def write_grey(mask: NDArray[np.uint8]) -> bytes:
-    """A mask [H,W] of 0 and 1 as an 8-bit grey PNG of 0 and 255."""
-    height, width = mask.shape
-    lines = np.zeros((height, 1 + width), np.uint8)  # each begins with its filter: 0, none
-    np.multiply(mask, np.uint8(255), out=lines[:, 1:])
+def write_grey(mask: Patch) -> bytes:
+    """A mask as an 8-bit grey PNG of 0 and 255."""
+    lines = np.zeros((mask.height, 1 + mask.width), np.uint8)  # each begins with its filter: 0, none
+    mask.paste(lines[:, 1:], ink=255)
     packed = isal_zlib.compress(lines.data, _LEVEL)
-    header = struct.pack(">IIBBBBB", width, height, *_GREY_8_BIT)
+    header = struct.pack(">IIBBBBB", mask.width, mask.height, *_GREY_8_BIT)
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", packed), _chunk(b"IEND", b"")))
 
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.frames.geometry import restore, restore_mask, visible_cells
-from service.frames.masks import Verdict, area_ratio, decide, describe, judge, least, mask_confidence
+from service.frames.masks import Verdict, decide, describe, judge, least, mask_confidence
+from service.frames.patch import Patch
 from service.frames.png import write_grey
 from service.versions.note import ModelNote
 
@@ -191,12 +192,12 @@ class Result:
             return cells
         return restore(cells, frame.width, frame.height, self.query.fit)
 
-    def mask(self, index: int, *, columns_first: bool = False) -> NDArray[np.uint8]:
-        """Mask of a frame at the size that was asked for: [H,W] of 0 and 1."""
+    def mask(self, index: int, *, columns_first: bool = False) -> Patch:
+        """Mask of a frame at the size that was asked for."""
         cells: NDArray[np.float32] = self.prediction.probability[index]
         frame, query = self.frames[index], self.query
         if query.size == "model":
-            return decide(cells, self.threshold)
+            return Patch.of(decide(cells, self.threshold))
         return restore_mask(
             cells, least(self.threshold), frame.width, frame.height, query.fit, columns_first=columns_first
         )
@@ -217,13 +218,13 @@ class Result:
         pixels = partial(self.probability, index)
         return mask_confidence(verdict, self._seen(index), pixels, self.threshold, present=present)
 
-    def mask_and_share(self, index: int, verdict: Verdict) -> tuple[NDArray[np.uint8], float]:
+    def mask_and_share(self, index: int, verdict: Verdict) -> tuple[Patch, float]:
         """Mask of a frame at the size that was asked for, and which share of it is robot; `judge` has been asked."""
         robot = verdict.robot
         if robot.shape == _CELLS == _mask_shape(self.frames[index], self.query):
-            return robot.view(np.uint8), verdict.area / robot.size
+            return Patch.of(robot.view(np.uint8)), verdict.area / robot.size
         mask = self.mask(index)
-        return mask, area_ratio(mask)
+        return mask, mask.area_ratio
 
     def _seen(self, index: int) -> NDArray[np.float32]:
         """Those of the model's pixels that show some of a frame."""
@@ -242,7 +243,7 @@ def write(form: Form, result: Result) -> Answer:
     if form == "application/x-npz":
         return _write_npz(result, verdicts)
     masks, shares = zip(*map(result.mask_and_share, range(len(verdicts)), verdicts), strict=True)
-    content = write_grey(masks[0]) if form == "image/png" else _npy(masks)
+    content = write_grey(masks[0]) if form == "image/png" else _npy([mask.whole() for mask in masks])
     return Answer(content, list(shares), _confidences(result, verdicts, shares))
 
 
@@ -257,7 +258,7 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     started = time.perf_counter()
     notes, ratios, confidences = [], [], []
     for index, frame in enumerate(result.frames):
-        mask, area, bbox = describe(result.mask(index, columns_first=True))
+        mask, area, bbox = describe(result.mask(index, columns_first=True).whole(columns_first=True))
         height, width = mask["size"]
         ratios.append(area / (height * width))
         confidences.append(result.confidence(index, verdicts[index], present=area > 0))
@@ -294,23 +295,25 @@ def _npy(masks: Sequence[NDArray[np.uint8]]) -> bytes:
 
 def _write_npz(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     count, shape = len(result.frames), _mask_shape(result.frames[0], result.query)
-    masks = np.empty((count, *shape), np.uint8)
+    masks = np.zeros((count, *shape), np.uint8)
     arrays: dict[str, Any] = {"masks": masks}
     if result.query.probability:
         arrays["probability"] = np.empty((count, *shape), np.float32)
     latents = result.latents()
     if latents is not None:
         arrays["latents"] = latents
+    shares = []
     for index in range(count):
-        if not result.query.probability:
-            masks[index] = result.mask(index)
-            continue
-        probability = result.probability(index)
-        masks[index] = decide(probability, result.threshold)
-        np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
+        if result.query.probability:
+            probability = result.probability(index)
+            mask = Patch.of(decide(probability, result.threshold))
+            np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
+        else:
+            mask = result.mask(index)
+        mask.paste(masks[index])
+        shares.append(mask.area_ratio)
     file = io.BytesIO()
     np.savez(file, **arrays)
-    shares = [area_ratio(mask) for mask in masks]
     return Answer(file.getvalue(), shares, _confidences(result, verdicts, shares))
 
 
