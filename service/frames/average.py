@@ -60,7 +60,7 @@ def area_average(image: Image.Image, box: tuple[int, int, int, int], outside: in
     down = _shares(*_side(top, bottom, seen[1], seen[3], finer_y), blocks[1])
     across = _shares(*_side(left, right, seen[0], seen[2], finer_x), blocks[0])
     lines = _mean(pixels.reshape(height, width * channels), down)
-    columns = np.ascontiguousarray(lines.reshape(FRAME_SIZE, width, channels).swapaxes(0, 1))
+    columns = _swapped(lines.reshape(FRAME_SIZE, width, channels))
     cells = _mean(columns.reshape(width, FRAME_SIZE * channels), across).reshape(FRAME_SIZE, FRAME_SIZE, channels)
     if box != seen:
         beyond = 1 - np.outer(across.weights.sum(axis=1), down.weights.sum(axis=1))
@@ -102,7 +102,19 @@ def _shares(start: float, stop: float, cells: int, pixels: int, block: int = 1) 
 def _mean(rows: NDArray[np.uint8] | NDArray[np.float32], shares: _Shares) -> NDArray[np.float32]:
     """Weighted means of rows: [pixels,any] -> [cells,any]."""
     pixels, weights = shares
-    total = rows[pixels[:, 0]] * weights[:, :1]
+    taken = rows.take(pixels[:, 0], axis=0)
+    total = taken.astype(np.float32)
+    total *= weights[:, :1]
+    part = np.empty_like(total)
     for place in range(1, pixels.shape[1]):
-        total += rows[pixels[:, place]] * weights[:, place : place + 1]
+        rows.take(pixels[:, place], axis=0, out=taken, mode="clip")  # any other mode would take into a copy first
+        np.copyto(part, taken)  # numpy multiplies bytes by floats more slowly than it makes floats of them first
+        part *= weights[:, place : place + 1]
+        total += part
     return total
+
+
+def _swapped(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows and columns of pixels swapped: [height,width,channels] -> [width,height,channels], contiguous as it was."""
+    items = pixels.view(np.dtype((np.void, pixels.dtype.itemsize * pixels.shape[2])))  # one a pixel: twice as fast
+    return np.ascontiguousarray(items.swapaxes(0, 1)).view(np.float32)
