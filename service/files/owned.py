@@ -12,6 +12,7 @@ from service.files.errors import FrameFailed, NotOurs
 from service.files.names import frame_of_video, mask_name
 from service.files.whole import is_there
 from service.frames.masks import describe
+from service.frames.patch import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,4 +100,4 @@ def _shows(file: Path, entry: Entry) -> bool:
         return False
     if pixels.shape != entry.size or not np.isin(pixels, (0, 255)).all():
         return False
-    return describe((pixels == 255).astype(np.uint8)).mask["counts"] == entry.counts
+    return describe(Patch.of((pixels == 255).astype(np.uint8))).mask["counts"] == entry.counts

@@ -15,6 +15,7 @@ from service.files.names import mask_name
 from service.files.results import Writing, note, overlay, pixels_of, prepare_png
 from service.files.sources import frames_of
 from service.frames.masks import describe
+from service.frames.patch import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -162,7 +163,7 @@ def segment_one(name: str, frame: Content, segmenter: Segmenter, writing: Writin
         prepare_png(writing.masks / mask_name(name), found.mask * np.uint8(255))
     if writing.overlays is not None:
         prepare_png(writing.overlays / mask_name(name), overlay(pixels_of(frame), found.mask))
-    facts = describe(found.mask)
+    facts = describe(Patch.of(found.mask))
     height, width = found.mask.shape
     return Entry(
         name=name,

@@ -118,9 +118,7 @@ def restore(probability: NDArray[np.float32], width: int, height: int, fit: Fit)
     return whole
 
 
-def restore_mask(
-    probability: NDArray[np.float32], threshold: float, width: int, height: int, fit: Fit, *, columns_first: bool
-) -> Patch:
+def restore_mask(probability: NDArray[np.float32], threshold: float, width: int, height: int, fit: Fit) -> Patch:
     """What `restore` gives, decided: a mask of 1 where it reaches the threshold (more than 0), else 0.
 
     Only the rectangle is resampled outside of which nothing can reach it: what is interpolated or averaged lies between
@@ -132,7 +130,6 @@ def restore_mask(
         width: Of the frame.
         height: Of the frame.
         fit: How the frame became the model's.
-        columns_first: Whether what is inside it is column-major.
     """
     reach = probability >= threshold
     if (width, height) == (FRAME_SIZE, FRAME_SIZE):
@@ -150,32 +147,20 @@ def restore_mask(
     if right <= left or bottom <= top:  # what reaches it is in the padding, out of the frame's sight
         return nothing
     part = Window(left, top, right - left, bottom - top)
-    inside = _decided(probability, threshold, part, window.cells(part), columns_first=columns_first)
+    inside = _decided(probability, threshold, part, window.cells(part))
     return Patch(inside.view(np.uint8), left, top, width, height)
 
 
 def _decided(
-    probability: NDArray[np.float32],
-    threshold: float,
-    part: Window,
-    box: tuple[float, float, float, float],
-    *,
-    columns_first: bool,
+    probability: NDArray[np.float32], threshold: float, part: Window, box: tuple[float, float, float, float]
 ) -> NDArray[np.uint8] | NDArray[np.bool_]:
     """The part of a frame that shows the cells within `box`, resampled and decided: [height,width]."""
     left, top, right, bottom = box
-    swapped = (top, left, bottom, right)
     if part.width >= right - left and part.height >= bottom - top:
-        mask = (
-            enlarged_mask(probability.T, threshold, part.height, part.width, swapped)
-            if columns_first
-            else enlarged_mask(probability, threshold, part.width, part.height, box)
-        )
+        mask = enlarged_mask(probability, threshold, part.width, part.height, box)
         if mask is not None:
-            return mask.T if columns_first else mask
-    if columns_first:
-        return _resample(probability, part.width, part.height, box) >= threshold
-    return (_resample(probability.T, part.height, part.width, swapped) >= threshold).T
+            return mask
+    return (_resample(probability.T, part.height, part.width, (top, left, bottom, right)) >= threshold).T
 
 
 def _pixels(cells: tuple[int, int], window: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:

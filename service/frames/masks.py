@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 import numpy as np
 from pycocotools import mask as coco
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from service.frames.patch import Patch
 
 __all__ = [
     "MaskFacts",
@@ -130,13 +132,28 @@ def mask_confidence(
     return judge(pixels(), threshold).confidence if present else 1.0 - float(cells.max())
 
 
-def describe(mask: NDArray[np.uint8]) -> MaskFacts:
-    """Run lengths, area and box of a mask [H,W] of 0 and 1; quickest if it is column-major.
+def describe(mask: Patch) -> MaskFacts:
+    """Run lengths, area and box of a mask.
 
-    >>> describe(np.array([[0, 1], [0, 1]], np.uint8))
+    >>> from service.frames.patch import Patch
+    >>> describe(Patch.of(np.array([[0, 1], [0, 1]], np.uint8)))
     MaskFacts(mask={'size': [2, 2], 'counts': '22'}, area=2, bbox=(1, 0, 1, 2))
     """
-    runs = coco.encode(np.asfortranarray(mask))
+    runs = coco.encode(np.asfortranarray(mask.inside)) if mask.is_whole else _runs_of_part(mask)
     left, top, width, height = (int(edge) for edge in coco.toBbox(runs))
-    lengths = RunLengths(size=list(mask.shape), counts=runs["counts"].decode("ascii"))
+    lengths = RunLengths(size=[mask.height, mask.width], counts=runs["counts"].decode("ascii"))
     return MaskFacts(lengths, int(coco.area(runs)), (left, top, width, height))
+
+
+def _runs_of_part(mask: Patch) -> Any:
+    """Run lengths of a mask of which only a part may be robot: from where it changes, not from every pixel."""
+    height, width = mask.inside.shape
+    framed = np.zeros((height + 2, width), np.uint8)
+    framed[1:-1] = mask.inside
+    row, column = np.divmod(np.flatnonzero(framed[1:] != framed[:-1]), max(1, width))
+    places, times = np.unique((mask.left + column) * mask.height + mask.top + row, return_counts=True)
+    edges = places[times == 1]  # where robot ends with one column and goes on with the next, there is none
+    counts = np.diff(edges, prepend=0, append=mask.height * mask.width)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]
+    return coco.frPyObjects({"size": [mask.height, mask.width], "counts": counts.tolist()}, mask.height, mask.width)

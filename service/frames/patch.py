@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Patch(NamedTuple):
         return cls(mask, 0, 0, width, height)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the rectangle is all of the mask."""
+        return self.inside.shape == (self.height, self.width)
+
+    @property
     def area(self) -> int:
         """How many pixels are robot."""
         return int(np.count_nonzero(self.inside.view(np.bool_)))
@@ -49,20 +54,16 @@ class Patch(NamedTuple):
         """
         return self.area / (self.width * self.height)
 
-    def whole(self, *, columns_first: bool = False) -> NDArray[np.uint8]:
-        """All of the mask: uint8 [height,width] of 0 and 1; perhaps the very memory of `inside`.
-
-        Args:
-            columns_first: Whether it is column-major, the order in which COCO's run lengths count.
+    def whole(self) -> NDArray[np.uint8]:
+        """All of the mask: uint8 [height,width] of 0 and 1, row-major; perhaps the very memory of `inside`.
 
         >>> Patch(np.ones((1, 2), np.uint8), left=3, top=0, width=5, height=2).whole()
         array([[0, 0, 0, 1, 1],
                [0, 0, 0, 0, 0]], dtype=uint8)
         """
-        order: Literal["C", "F"] = "F" if columns_first else "C"
-        if self.inside.shape == (self.height, self.width):
-            return np.asarray(self.inside, order=order)
-        mask = np.zeros((self.height, self.width), np.uint8, order)
+        if self.is_whole:
+            return np.ascontiguousarray(self.inside)
+        mask = np.zeros((self.height, self.width), np.uint8)
         self.paste(mask)
         return mask
 

@@ -28,6 +28,7 @@ from PIL import Image
 
 from service.contract import FRAME_SIZE
 from service.frames.masks import describe, judge
+from service.frames.patch import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -201,7 +202,7 @@ class Sampler:
         Image.fromarray(hard.frame).save(file, "PNG")
         name = f"frame_{number:06d}.png"
         _write(self._place / name, file.getvalue())
-        mask = describe(np.asfortranarray(hard.mask))
+        mask = describe(Patch.of(hard.mask))
         images.append(
             {
                 "id": number,

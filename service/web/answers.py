@@ -192,15 +192,13 @@ class Result:
             return cells
         return restore(cells, frame.width, frame.height, self.query.fit)
 
-    def mask(self, index: int, *, columns_first: bool = False) -> Patch:
+    def mask(self, index: int) -> Patch:
         """Mask of a frame at the size that was asked for."""
         cells: NDArray[np.float32] = self.prediction.probability[index]
         frame, query = self.frames[index], self.query
         if query.size == "model":
             return Patch.of(decide(cells, self.threshold))
-        return restore_mask(
-            cells, least(self.threshold), frame.width, frame.height, query.fit, columns_first=columns_first
-        )
+        return restore_mask(cells, least(self.threshold), frame.width, frame.height, query.fit)
 
     def latents(self) -> NDArray[np.float32] | NDArray[np.float16] | None:
         """Latents of all frames in the type that was asked for; what is too large for float16 becomes its largest."""
@@ -258,7 +256,7 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     started = time.perf_counter()
     notes, ratios, confidences = [], [], []
     for index, frame in enumerate(result.frames):
-        mask, area, bbox = describe(result.mask(index, columns_first=True).whole(columns_first=True))
+        mask, area, bbox = describe(result.mask(index))
         height, width = mask["size"]
         ratios.append(area / (height * width))
         confidences.append(result.confidence(index, verdicts[index], present=area > 0))

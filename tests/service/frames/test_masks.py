@@ -5,6 +5,7 @@ import pytest
 from pycocotools import mask as coco
 
 from service.frames.masks import confidence, decide, describe
+from service.frames.patch import Patch
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -12,7 +13,7 @@ from service.frames.masks import confidence, decide, describe
 def test_run_lengths_area_and_box_agree_with_the_pixels(shape: tuple[int, int], order: str) -> None:
     y, x = np.mgrid[: shape[0], : shape[1]]
     mask = np.asarray(((x * 3 + y) % 11 < 4) & (x >= shape[1] // 4), np.uint8, order=order)
-    runs, area, bbox = describe(mask)
+    runs, area, bbox = describe(Patch.of(mask))
     assert runs["size"] == list(shape)
     assert np.array_equal(coco.decode(runs), mask)
     assert area == mask.sum()
@@ -20,8 +21,25 @@ def test_run_lengths_area_and_box_agree_with_the_pixels(shape: tuple[int, int], 
     assert bbox == (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)
 
 
+@pytest.mark.parametrize(
+    ("left", "top", "width", "height"),
+    [(0, 0, 9, 8), (3, 1, 9, 8), (4, 3, 9, 8), (0, 0, 5, 8), (2, 0, 7, 5), (2, 0, 9, 5)],
+)
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 1.0])
+def test_a_part_is_described_as_the_whole_is(left: int, top: int, width: int, height: int, share: float) -> None:
+    inside = (np.random.default_rng(3).random((5, 5)) < share).astype(np.uint8)
+    patch = Patch(inside, left, top, width, height)
+    assert not patch.is_whole
+    assert describe(patch) == describe(Patch.of(patch.whole()))
+
+
+def test_a_part_of_no_pixels_is_described_as_no_robot() -> None:
+    nothing = Patch(np.empty((0, 0), np.uint8), 0, 0, 7, 6)
+    assert describe(nothing) == describe(Patch.of(np.zeros((6, 7), np.uint8)))
+
+
 def test_an_empty_mask_has_no_area_and_no_box() -> None:
-    runs, area, bbox = describe(np.zeros((5, 9), np.uint8))
+    runs, area, bbox = describe(Patch.of(np.zeros((5, 9), np.uint8)))
     assert (area, bbox) == (0, (0, 0, 0, 0))
     assert coco.decode(runs).shape == (5, 9)
 

@@ -9,25 +9,21 @@ from service.frames.patch import Patch
 BLOCK = np.array([[0, 1, 1], [1, 0, 1]], np.uint8)
 
 
-@pytest.mark.parametrize("columns_first", [False, True])
 @pytest.mark.parametrize("inside", [BLOCK, np.asfortranarray(BLOCK), BLOCK[::-1], BLOCK[:0, :0], BLOCK[:1]])
-def test_what_lies_outside_the_rectangle_is_no_robot(inside: NDArray[np.uint8], columns_first: bool) -> None:
+def test_what_lies_outside_the_rectangle_is_no_robot(inside: NDArray[np.uint8]) -> None:
     patch = Patch(inside, left=4, top=1, width=8, height=5)
     expected = np.zeros((5, 8), np.uint8)
     expected[1 : 1 + inside.shape[0], 4 : 4 + inside.shape[1]] = inside
-    whole = patch.whole(columns_first=columns_first)
-    assert whole.flags.f_contiguous if columns_first else whole.flags.c_contiguous
-    np.testing.assert_array_equal(whole, expected)
+    np.testing.assert_array_equal(patch.whole(), expected)
     assert patch.area == expected.sum()
     assert patch.area_ratio == expected.mean()
 
 
-@pytest.mark.parametrize("columns_first", [False, True])
-def test_a_rectangle_may_be_all_of_it(columns_first: bool) -> None:
-    patch = Patch.of(BLOCK)
-    whole = patch.whole(columns_first=columns_first)
-    assert whole.flags.f_contiguous if columns_first else whole.flags.c_contiguous
-    np.testing.assert_array_equal(whole, BLOCK)
+@pytest.mark.parametrize("inside", [BLOCK, np.asfortranarray(BLOCK)])
+def test_a_rectangle_may_be_all_of_it(inside: NDArray[np.uint8]) -> None:
+    patch = Patch.of(inside)
+    assert patch.whole().flags.c_contiguous
+    np.testing.assert_array_equal(patch.whole(), BLOCK)
     assert (patch.area, patch.area_ratio) == (4, 4 / 6)
 
 

@@ -117,6 +117,25 @@ def test_a_mask_in_png_npy_and_npz_is_the_same_mask(service: Running) -> None:
         assert np.array_equal(archive["masks"], MASK[None])
 
 
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("size", [(320, 180), (131, 200), (40, 90)])
+def test_every_form_of_answer_has_the_very_same_pixels(
+    service: Running, size: tuple[int, int], threshold: float, fit: str
+) -> None:
+    content = png(np.asarray(Image.fromarray(FRAME).resize(size)))
+    answers = {
+        form: service.segment(content, params={"fit": fit, "threshold": threshold}, headers={"Accept": form})
+        for form in ("application/json", "image/png", "application/x-npy", "application/x-npz")
+    }
+    (mask,) = masks_of(answers["application/json"])
+    assert mask.shape == size[::-1]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answers["image/png"].content))), mask * 255)
+    assert np.array_equal(np.load(io.BytesIO(answers["application/x-npy"].content)), mask[None])
+    with np.load(io.BytesIO(answers["application/x-npz"].content)) as archive:
+        assert np.array_equal(archive["masks"], mask[None])
+
+
 @pytest.mark.parametrize("query", [{}, {"size": "model"}, {"fit": "pad"}, {"fit": "crop"}, {"probability": "true"}])
 def test_every_form_of_answer_says_how_sure_the_model_is_and_all_say_the_same(
     service: Running, query: dict[str, str]
