@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import httpx
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from export.sessions import open_session
+from service.client import Client, ClientError
 from service.contract import MANIFEST, open_bundle
 from training.run import RECORD, load_segmenter
 from training.scores import Score, score
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     """Frames uint8 [N,64,64,3] -> masks bool [N,64,64]."""
 
 BATCH = 8
+_ANSWER_S = 60.0
 
 
 class Evaluation(NamedTuple):
@@ -111,7 +110,7 @@ def service_masks(
     sha256: str | None = None,
     answered: Callable[[str], None] = lambda _: None,
 ) -> np.ndarray:
-    """Masks bool [N,64,64] from a running service: each frame is posted as a PNG, each mask comes back as one.
+    """Masks bool [N,64,64] from a running service, which is asked for one frame after the other.
 
     Args:
         address: The service's.
@@ -123,23 +122,18 @@ def service_masks(
         EvaluationError: The service does not answer, refuses a frame, or answers with another model.
     """
     masks = []
-    with httpx.Client(base_url=address, timeout=60, headers={"Accept": "image/png"}) as client:
-        for frame in tqdm(frames, desc=address, unit="frame"):
-            body = io.BytesIO()
-            Image.fromarray(frame).save(body, "PNG")
-            try:
-                answer = client.post("/segment", content=body.getvalue(), headers={"Content-Type": "image/png"})
-                answer.raise_for_status()
-            except httpx.HTTPStatusError as error:
-                raise EvaluationError(f"{address}: expected a mask, got {error.response.text}") from error
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise EvaluationError(f"{address}: expected an answer, got {error!r}: does the service run?") from error
-            made_by = answer.headers.get("X-Model-Sha256")
-            if sha256 not in {None, made_by}:
-                raise EvaluationError(
-                    f"{address}: expected the model {sha256} to answer, {made_by} did: the model was changed "
-                    "meanwhile, or a canary has a share of the streams; start again when that is over"
-                )
-            answered(f"{answer.headers.get('X-Model-Name')} {answer.headers.get('X-Model-Version')}")
-            masks.append(np.asarray(Image.open(io.BytesIO(answer.content))) > 0)
+    try:
+        with Client(address, timeout_s=_ANSWER_S) as client:
+            for frame in tqdm(frames, desc=address, unit="frame"):
+                found = client.segment(frame)
+                by = found.model
+                if sha256 not in {None, by.sha256}:
+                    raise EvaluationError(
+                        f"{address}: expected the model {sha256} to answer, {by.sha256} did: the model was changed "
+                        "meanwhile, or a canary has a share of the streams; start again when that is over"
+                    )
+                answered(f"{by.name} {by.version}")
+                masks.append(found.frames[0].mask)
+    except ClientError as error:
+        raise EvaluationError(f"{address}: expected a mask of every frame, got: {error}") from error
     return np.stack(masks)
