@@ -14,7 +14,7 @@ from service.client.errors import AddressInvalid, HeaderInvalid, Untrusted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["cause_of", "check_address", "connections_to", "untrusted"]
+__all__ = ["cause_of", "check_address", "connections_to", "shown", "untrusted"]
 
 _Http = TypeVar("_Http", httpx.Client, httpx.AsyncClient)
 _Error = TypeVar("_Error", bound=BaseException)
@@ -40,8 +40,19 @@ def check_address(url: str) -> str:
     except (ValueError, httpx.InvalidURL):  # a port that is none, or a name
         is_one = False
     if not is_one:
-        raise AddressInvalid(f"expected the address of a service, such as http://127.0.0.1:8000, got {url!r}")
+        raise AddressInvalid(f"expected the address of a service, such as http://127.0.0.1:8000, got {shown(url)!r}")
     return address
+
+
+def shown(url: str) -> str:
+    """An address as messages have it: without the user and the password that may be in it.
+
+    >>> shown("http://me:open sesame@robots.example/path"), shown("http://robots.example/@")
+    ('http://robots.example/path', 'http://robots.example/@')
+    """
+    scheme, slashes, rest = url.rpartition("//")
+    authority, slash, path = rest.partition("/")
+    return scheme + slashes + authority.rpartition("@")[2] + slash + path
 
 
 def connections_to(address: str, kind: Callable[..., _Http], **options: Any) -> _Http:
@@ -62,8 +73,9 @@ def connections_to(address: str, kind: Callable[..., _Http], **options: Any) -> 
         return kind(base_url=address, headers=headers, **options)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         raise AddressInvalid(
-            f"expected a way to {address} through the proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names, got: "
-            f"{str(error).rstrip('.')}; unset it, name the host in NO_PROXY, or, for SOCKS, pip install 'httpx[socks]'"
+            f"expected a way to {shown(address)} through the proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names, "
+            f"got: {str(error).rstrip('.')}; unset it, name the host in NO_PROXY, or, for SOCKS, "
+            "pip install 'httpx[socks]'"
         ) from error
 
 
@@ -84,7 +96,7 @@ def untrusted(address: str, error: BaseException) -> Untrusted | None:
     if fault is None:
         return None
     return Untrusted(
-        f"expected a certificate of {address} that is trusted here, got another ({fault.verify_message}): if an "
+        f"expected a certificate of {shown(address)} that is trusted here, got another ({fault.verify_message}): if an "
         "authority of your own has signed it, name the file of that authority's certificate in SSL_CERT_FILE"
     )
 

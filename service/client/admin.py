@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import httpx
 
-from service.client.address import check_address, connections_to, untrusted
+from service.client.address import check_address, connections_to, shown, untrusted
 from service.client.errors import AnswerUnreadable, TokenInvalid, Unreachable, refusal
 from service.client.network import Until, end_with_their_tries
 
@@ -115,7 +115,7 @@ class ModelAdmin:
             answer = self._http.request(method, path, json=body, timeout=timeout)
         except httpx.HTTPError as error:
             raise untrusted(self._url, error) or Unreachable(
-                f"expected a service at {self._url}, got {error!r}; does it run?"
+                f"expected a service at {shown(self._url)}, got {error!r}; does it run?"
             ) from error
         if not answer.is_success:
             raise refusal(answer.status_code, answer.headers, answer.content, time.time(), path)
@@ -125,7 +125,7 @@ class ModelAdmin:
             document = None
         if not isinstance(document, dict) or not {"name", "versions", "events"} <= document.keys():
             raise AnswerUnreadable(
-                f"expected the models of a service from {self._url}{path}, got status {answer.status_code} and "
+                f"expected the models of a service from {shown(self._url)}{path}, got status {answer.status_code} and "
                 f"{answer.content[:200]!r}: is the address right?"
             )
         return document

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from service.client.address import check_address, connections_to, untrusted
+from service.client.address import check_address, connections_to, shown, untrusted
 from service.client.errors import ClientError, DeadlineExceeded, Unreachable, refusal
 from service.client.network import Until, end_with_their_tries
 from service.client.options import GRACE_S, Options, deadline_s, headers_of, query_of
@@ -274,7 +274,7 @@ class _Call:
             return self._too_late("got none")
         why = str(error) or type(error).__name__
         return untrusted(self.address, error) or Unreachable(
-            f"expected a service at {self.address}, got no answer ({why}); does it run?"
+            f"expected a service at {shown(self.address)}, got no answer ({why}); does it run?"
         )
 
     def after(self, error: ClientError, cause: BaseException) -> float:

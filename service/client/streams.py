@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
-from service.client.address import cause_of, untrusted
+from service.client.address import cause_of, shown, untrusted
 from service.client.errors import (
     AddressInvalid,
     AnswerUnreadable,
@@ -551,7 +551,9 @@ def _opening(address: str) -> Iterator[None]:
             raise
         raise _no_stream(address, refused.response) from error
     except ImportError as error:
-        raise AddressInvalid(f"expected a way to {address} through the environment's proxy, got: {error}") from error
+        raise AddressInvalid(
+            f"expected a way to {shown(address)} through the environment's proxy, got: {error}"
+        ) from error
 
 
 def _no_stream(address: str, response: Response) -> ClientError:
@@ -559,7 +561,7 @@ def _no_stream(address: str, response: Response) -> ClientError:
     status = response.status_code
     if status < 300:
         return AnswerUnreadable(
-            f"expected a stream of robomask at {address}, got status {status}; is the address right?"
+            f"expected a stream of robomask at {shown(address)}, got status {status}; is the address right?"
         )
     headers = httpx.Headers(list(response.headers.raw_items()), encoding="latin-1")  # some may be there twice
     return refusal(status, headers, bytes(response.body or b""), time.time(), "/stream")
@@ -567,7 +569,8 @@ def _no_stream(address: str, response: Response) -> ClientError:
 
 def _no_hello(address: str, patience_s: float) -> Unreachable:
     return Unreachable(
-        f"expected robomask's hello on a stream at {address} within {patience_s:g} s, got none; is the address right?"
+        f"expected robomask's hello on a stream at {shown(address)} within {patience_s:g} s, got none; is the address "
+        "right?"
     )
 
 
@@ -581,8 +584,8 @@ def _ended(address: str) -> Iterator[None]:
     except ConnectionClosed as error:
         if error.rcvd is not None and error.rcvd.code == _TOO_LARGE:
             raise BadRequest("expected a smaller frame, the service hung up on this one", status=413) from error
-        raise Unreachable(f"expected the stream to {address} to go on, it has ended ({error})") from error
+        raise Unreachable(f"expected the stream to {shown(address)} to go on, it has ended ({error})") from error
     except (WebSocketException, OSError) as error:
         raise untrusted(address, error) or Unreachable(
-            f"expected a stream at {address}, got none ({error}); does the service run?"
+            f"expected a stream at {shown(address)}, got none ({error}); does the service run?"
         ) from error

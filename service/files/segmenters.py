@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.client import Client, ClientError, Options
+    from service.client import Client, Options
     from service.contract import Precision
     from service.engine import Engine
     from service.files.sources import Content
@@ -89,13 +89,11 @@ class RemoteSegmenter:
     Args:
         client: Asks it.
         options: What it is asked for.
-        secret: What of its address is not repeated in errors.
     """
 
-    def __init__(self, client: Client, options: Options, secret: str = "") -> None:
+    def __init__(self, client: Client, options: Options) -> None:
         self._client = client
         self._options = options
-        self._secret = secret
         self._model: str | None = None
         self._choosing = threading.Lock()
 
@@ -133,19 +131,16 @@ class RemoteSegmenter:
             advice = "" if self._model is None else "; frames before are by that one: give another --out for a new one"
             raise SegmenterFailed(f"{error}{advice}") from error
         except Redirected as error:
-            raise SegmenterFailed(self._told(error)) from error
+            raise SegmenterFailed(str(error)) from error
         except BadRequest as error:
             if error.status in _NO_SERVICE:
-                raise SegmenterFailed(f"{self._told(error)}; is the address right?") from error
+                raise SegmenterFailed(f"{error}; is the address right?") from error
             raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
         except ClientError as error:
-            raise SegmenterFailed(self._told(error)) from error
+            raise SegmenterFailed(str(error)) from error
         one, model = answer.frames[0], answer.model
         name = ModelName.of(model.name, model.version, model.sha256)
         return Found(one.mask.view(np.uint8), one.confidence, str(name))
-
-    def _told(self, error: ClientError) -> str:
-        return str(error).replace(self._secret, "")
 
     def close(self) -> None:
         """Close its connections."""
@@ -220,22 +215,10 @@ def open_remote(url: str, asked: Asked) -> RemoteSegmenter:
         options["model"] = asked.model
     if asked.version is not None:
         options["version"] = asked.version
-    secret = _secret_in(url)
     try:
-        return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options, secret)
+        return RemoteSegmenter(Client(url, retries=Retries(tries=8)), options)
     except AddressInvalid as error:
-        raise FilesError(str(error).replace(secret, "")) from error
-
-
-def _secret_in(url: str) -> str:
-    """User and password in an address, with what separates them from the host; empty if there are none.
-
-    >>> _secret_in("http://me:open sesame@robots.example/path"), _secret_in("http://robots.example/@")
-    ('me:open sesame@', '')
-    """
-    authority = url.strip().rpartition("//")[2].partition("/")[0]
-    before, at, _ = authority.rpartition("@")
-    return before + at
+        raise FilesError(str(error)) from error
 
 
 def open_local(asked: Asked) -> LocalSegmenter:

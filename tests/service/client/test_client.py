@@ -30,6 +30,7 @@ from service.client import (
     BadRequest,
     Busy,
     Client,
+    ClientError,
     DeadlineExceeded,
     HeaderInvalid,
     ModelAdmin,
@@ -670,3 +671,19 @@ def test_nobody_there_is_said_with_the_address() -> None:
     script = Script(*[httpx.ConnectError("refused")] * 4)
     with pytest.raises(Unreachable, match="http://service"):
         script.client().segment(golden_frames()[0])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda url: Client(url, retries=Retries(tries=1)).segment(golden_frames()[0]),
+        lambda url: Client(url).stream().__enter__(),
+        lambda url: ModelAdmin(url, "token").listing(),
+    ],
+)
+@pytest.mark.parametrize("url", ["http://me:open sesame@127.0.0.1:9", "http://me:sesame@127.0.0.1:none", "me:sesame@x"])
+def test_a_password_in_an_address_is_not_repeated(ask: Callable[[str], object], url: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        ask(url)
+    assert "sesame" not in str(caught.value)
+    assert url.rpartition("@")[2] in str(caught.value)
