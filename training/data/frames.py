@@ -85,6 +85,20 @@ def concatenate(sets: list[FrameSet]) -> FrameSet:
     )
 
 
+def small_frames(
+    frames: list[np.ndarray], masks: list[np.ndarray], scene: np.ndarray, split: np.ndarray, quality: np.ndarray
+) -> FrameSet:
+    """Frames uint8 [H,W,3] of any sizes and their masks uint8 [H,W], brought to the model's size.
+
+    Raises:
+        ValueError: No frames, or what `FrameSet` refuses.
+    """
+    if not frames:
+        raise ValueError("expected at least one frame, found none")
+    small = [to_model_size(frame, mask) for frame, mask in zip(frames, masks, strict=True)]
+    return FrameSet(np.stack([f for f, _ in small]), np.stack([m for _, m in small]), scene, split, quality)
+
+
 def to_model_size(frame: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Area-average a frame uint8 [H,W,3] and its mask uint8 [H,W] in {0,1} to 64x64; smaller ones are interpolated.
 

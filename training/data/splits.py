@@ -51,7 +51,10 @@ def proposed_split(frames: FrameSet) -> Split:
     in_train = np.isin(frames.split, ["train", ""])
     in_val = frames.split == "val"
     if not in_val.any() or not in_train.any():
-        raise ValueError(f"expected frames marked 'train' and 'val', found {marks}: use a seeded split instead")
+        raise ValueError(
+            f"expected frames marked 'train' and 'val', found {marks}: add --data.split seeded, which draws scenes to "
+            "hold out"
+        )
     return _split(frames, in_train, in_val)
 
 
