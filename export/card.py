@@ -60,13 +60,15 @@ Weights are float16 numbers; arithmetic is float32.
 
 ## What it learned from
 
-| data | sha256 |
+| data | sha256 of its pixels, masks and scenes |
 |---|---|
 {data}
 
 {credit}
 
 {frames["train"]} labelled frames of {scenes["train"]} scenes were trained on, {held_out} held out. {_weights(run)}
+A pixel is robot from a probability of {run.threshold:g} on: of the thresholds whose mean IoU on frames learned from is
+within a standard error of the best one's, the nearest to 0.5.
 
 ## {_SCORES}
 
@@ -114,10 +116,14 @@ def _scores(metrics: Sequence[Metric]) -> str:
 |---|---|---|---|
 {measured}
 
-IoU is the robot pixels' intersection over union at probability 0.5: mean, standard deviation (sd), 5th percentile and
-worst over images, and that of all images' pixels together (dataset). `quality` is the data set's own word for the kind
-of copy that a picture is. `example.png` shows held-out frames from the worst to the best: green where prediction and
-label agree, red where only the prediction says robot, blue where only the label does."""
+IoU is the robot pixels' intersection over union at the model's threshold: mean, standard deviation (sd), 5th percentile
+and worst over images, and that of all images' pixels together (dataset). `quality` is the data set's own word for the
+kind of copy that a picture is.
+
+![Frames, each beside its mask, from the worst to the best](example.png)
+
+Green: prediction and label agree. Red: only the prediction says robot. Blue: only the label does. The first are what
+fails."""
 
 
 def _weights(run: Run) -> str:
@@ -130,7 +136,7 @@ def _weights(run: Run) -> str:
     start = f", and of what {'they' if count > 1 else 'it'} started from" if mean_of["start"] else ""
     return (
         f"The weights are\nthe mean of those of {runs}{start}, each with equal share; of a run, "
-        "the running average at the end of the\nschedule: no checkpoint was picked by its score."
+        "the running average at the end of the\nschedule: no checkpoint of a run was picked by its score."
     )
 
 

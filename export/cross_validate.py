@@ -45,7 +45,8 @@ def cross_validate(runs: Sequence[Path], frames: FrameSet) -> CrossValidation:
     measured = np.zeros(len(frames), bool)
     folds = []
     for folder in runs:
-        held = np.isin(frames.scene, read_run(folder).record["split"]["val"])
+        run = read_run(folder)
+        held = np.isin(frames.scene, run.record["split"]["val"])
         if not held.any():
             raise EvaluationError(f"{folder}: expected a run that held out scenes of this data set, it held out none")
         if (held & measured).any():
@@ -54,7 +55,7 @@ def cross_validate(runs: Sequence[Path], frames: FrameSet) -> CrossValidation:
                 f"{folder}: expected scenes that no run before it held out, found {', '.join(twice[:5])}: "
                 "give each fold once"
             )
-        masks[held] = predict(load_segmenter(folder), frames.frames[held]) > 0.5
+        masks[held] = predict(load_segmenter(folder), frames.frames[held]) >= run.threshold
         measured |= held
         folds.append(score(masks[held], frames.masks[held]))
     return CrossValidation(score(masks[measured], frames.masks[measured]), tuple(folds), measured, masks[measured])

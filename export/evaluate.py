@@ -12,7 +12,7 @@ from tqdm import tqdm
 from export.sessions import open_session
 from service.client import Client, ClientError
 from service.contract import MANIFEST, open_bundle
-from training.run import RECORD, load_segmenter
+from training.run import RECORD, load_segmenter, read_run
 from training.scores import Score, score
 from training.trainer import predict
 
@@ -77,8 +77,8 @@ def masks_of(model: str, precision: Precision | None = None, answered: Callable[
     if model.startswith(("http://", "https://")):
         return lambda frames: service_masks(model, frames, answered=answered)
     if (folder / RECORD).is_file():
-        segmenter = load_segmenter(folder)
-        return lambda frames: predict(segmenter, frames) > 0.5
+        segmenter, threshold = load_segmenter(folder), read_run(folder).threshold
+        return lambda frames: predict(segmenter, frames) >= threshold
     raise EvaluationError(
         f"{model}: expected a run folder (with {RECORD}), a bundle (with {MANIFEST}) or an http address, found neither"
     )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     WriteCard = Callable[[Report], str]
 
-THRESHOLD = 0.5
 HEADS: Final = ("attention-conv", "attention-skips")
 """What a bundle's network may end in."""
 
@@ -110,7 +109,7 @@ def _from_run(folder: Path, credit: str) -> Source:
 
     return Source(
         segmenter=segmenter,
-        threshold=THRESHOLD,
+        threshold=run.threshold,
         golden=golden_frames(),
         metrics=(),
         example=None,

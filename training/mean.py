@@ -47,7 +47,7 @@ def average_runs(config: AverageConfig) -> Score | None:
     """Write the mean of runs as a run folder, which can be evaluated, exported and started from like any other.
 
     Returns:
-        Its score on the scenes held out, at probability 0.5; none where no scenes are held out.
+        Its score on the scenes held out, at its threshold; none where no scenes are held out.
 
     Raises:
         RunError: A run that is not finished, or runs that do not belong together.

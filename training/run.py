@@ -1,6 +1,6 @@
 """The run folder: what training leaves for evaluation, export and the reader.
 
-    run.json              configuration, split, seed, data hashes, code revision, scores
+    run.json              configuration, split, seed, data hashes, code revision, threshold, scores
     model.safetensors     the averaged weights, collapsed, float32
     history.csv           losses and validation IoU by step
     curves.png, predictions.png
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from training.config import TrainConfig
 from training.segmenter import Segmenter, build_segmenter
+from training.threshold import DEFAULT
 from training.videogpt.prior import Prior, PriorConfig
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Run(NamedTuple):
     folder: Path
     config: TrainConfig
     record: dict[str, Any]
+
+    @property
+    def threshold(self) -> float:
+        """From which probability on a pixel is robot; runs of before thresholds were set have the usual one."""
+        return float(self.record.get("threshold", DEFAULT))
 
 
 def write_run(folder: Path, segmenter: Segmenter, config: TrainConfig, record: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from training.progress import ProgressBar
 from training.run import HISTORY, RECORD, RunError, code_revision, read_run, write_run
 from training.scores import Score, score
 from training.start import MANIFEST, known_scenes, refuse_known, start_of
+from training.threshold import calibrate, frames_to_calibrate_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,7 @@ def train(
         loggers: Where losses and scores go beside the run's own history; by default where the configuration says.
 
     Returns:
-        The averaged weights' score on the validation scenes, at probability 0.5; none where no scenes are held out.
+        The averaged weights' score on the validation scenes, at their threshold; none where no scenes are held out.
         Of many processes, only the first has it.
 
     Raises:
@@ -187,7 +188,7 @@ def defaults_of_what_counts() -> dict[str, Any]:
 
 
 def finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict[str, Any]) -> Score | None:
-    """Measure a network on the scenes held out and write what makes its folder that of a finished run.
+    """Set a network's threshold, measure it on the scenes held out, and write what makes its folder a finished run's.
 
     Args:
         config: The run; its folder is there.
@@ -200,12 +201,15 @@ def finish(config: TrainConfig, segmenter: Segmenter, sides: Sides, origin: dict
     """
     segmenter = segmenter.to("cpu")
     train = concatenate(list(sides.train))
+    known = frames_to_calibrate_on(sides.train, sides.divided)
+    threshold = calibrate(predict(segmenter, known.frames), known.masks)
     result = None
     if len(sides.val):
-        predicted = predict(segmenter, sides.val.frames) > 0.5
+        predicted = predict(segmenter, sides.val.frames) >= threshold
         result = score(predicted, sides.val.masks)
         prediction_panel(sides.val.frames, predicted, sides.val.masks).save(config.out / "predictions.png")
     record: dict[str, Any] = {
+        "threshold": threshold,
         "scores": {"val": result._asdict()} if result else {},
         "frames": {"train": len(train), "val": len(sides.val)},
         "split": {"train": sorted(set(train.scene.tolist())), "val": sorted(set(sides.val.scene.tolist()))},

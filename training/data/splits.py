@@ -35,10 +35,12 @@ class Sides(NamedTuple):
     Attributes:
         train: What each data set gives to learn from, in their order; may be empty for some.
         val: What all of them hold out together; empty where everything is learnt from.
+        divided: Which of the data sets frames were held out of, or would have been.
     """
 
     train: tuple[FrameSet, ...]
     val: FrameSet
+    divided: tuple[bool, ...]
 
 
 def proposed_split(frames: FrameSet) -> Split:
@@ -129,7 +131,7 @@ def split_data_sets(sets: Sequence[FrameSet], divide: Callable[[FrameSet], Split
     for i, in_train in zip(divided, np.split(split.in_train, ends), strict=True):
         train[i] = sets[i].take(in_train)
     _refuse_torn(concatenate(train), split.val)
-    return Sides(tuple(train), split.val)
+    return Sides(tuple(train), split.val, tuple(i in divided for i in range(len(sets))))
 
 
 def apart(sets: Sequence[FrameSet], other: FrameSet) -> Sides:
@@ -144,7 +146,7 @@ def apart(sets: Sequence[FrameSet], other: FrameSet) -> Sides:
     """
     val = held_out_of(other)
     _refuse_torn(concatenate(list(sets)), val)
-    return Sides(tuple(sets), val)
+    return Sides(tuple(sets), val, (False,) * len(sets))
 
 
 def held_out_of(frames: FrameSet) -> FrameSet:
