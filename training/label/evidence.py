@@ -34,6 +34,13 @@ ALWAYS = 0.93
 """A pixel that is its background in more than this share of frames never has the robot before it."""
 
 
+NEIGHBOURS = 2
+"""So many frames before and after a frame speak for its pixels too."""
+
+ALIKE = 30.0
+"""Grey levels by which a pixel may change from frame to frame and still be thought to show the same thing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Log ratios of likelihoods, robot to background.
@@ -125,6 +132,31 @@ def ratio(scene: Scene, ground: Background, robot: np.ndarray, evidence: Evidenc
     total: np.ndarray = weights.colour * by_colour + weights.motion * by_motion + weights.place * evidence.place
     total[~scene.valid] = (weights.place * np.broadcast_to(evidence.place, total.shape))[~scene.valid]
     return total
+
+
+def steady(frames: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
+    """Let what a pixel shows in neighbouring frames speak for it too, the more the less its colour changes.
+
+    What is robot in one frame is robot in the next where the picture stays as it is; where it changes, the robot may
+    have come or gone.
+
+    Args:
+        frames: uint8 [T, H, W, 3], in time order.
+        log_ratio: float [T, H, W], of each frame on its own.
+
+    Returns:
+        float [T, H, W], the weighted mean over frames.
+    """
+    colour = frames.astype(np.float32)
+    total, weight = log_ratio.copy(), np.ones_like(log_ratio)
+    for step in range(1, min(NEIGHBOURS, len(frames) - 1) + 1):
+        alike = np.exp(-((np.abs(colour[step:] - colour[:-step]).max(-1) / ALIKE) ** 2))
+        total[step:] += alike * log_ratio[:-step]
+        total[:-step] += alike * log_ratio[step:]
+        weight[step:] += alike
+        weight[:-step] += alike
+    mean: np.ndarray = total / weight
+    return mean
 
 
 @dataclass(frozen=True, slots=True)

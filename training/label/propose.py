@@ -2,7 +2,8 @@
 
 Common fate: what moves together belongs together. Over a scene the background is what stays; what differs from it and
 hangs down from the upper border is the robot. From those pixels its colours and its places are learnt, over all scenes
-together, and every frame is cut anew with what was learnt; so are frames in which nothing moves.
+together, and every frame is cut anew with what was learnt; so are frames in which nothing moves. Neighbouring frames
+speak for each other where the picture stays as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from training.label.cut import cut
-from training.label.evidence import Weights, learn, ratio
+from training.label.evidence import Weights, learn, ratio, steady
 from training.label.motion import background, from_above, moving
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def propose(scenes: Sequence[Scene], weights: Weights, rounds: int) -> list[np.n
         grounds = [background(scene, mask) for scene, mask in zip(scenes, robots, strict=True)]
         evidence = learn(scenes, grounds, robots)
         ratios = [
-            ratio(scene, ground, mask, evidence, weights)
+            steady(scene.frames, ratio(scene, ground, mask, evidence, weights))
             for scene, ground, mask in zip(scenes, grounds, robots, strict=True)
         ]
         # Good enough to learn from, and a hundred times as fast as a cut.
