@@ -11,8 +11,9 @@ from training.data.frames import SIZE
 from training.data.readers import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
+    from training.clips.source import ClipSource
     from training.data.frames import FrameSet
     from training.label.clips import NamedScene
 
@@ -23,12 +24,12 @@ class Matched(NamedTuple):
     Attributes:
         labels: The labelled frames that were found.
         proposed: bool [n, 64, 64], what was proposed for them.
-        n_missing: Labelled frames that were not found.
+        missing: Numbers of labelled frames that were not found.
     """
 
     labels: FrameSet
     proposed: np.ndarray
-    n_missing: int
+    missing: np.ndarray
 
 
 def match(
@@ -72,9 +73,45 @@ def match(
         ]
     found = np.array([place is not None for place in places])
     if not found.any():
-        raise DatasetError("expected labelled frames among the clips, found none of the same time or the same pixels")
+        raise DatasetError(
+            "expected labelled frames among the clips that were read, found none of the same time or the same pixels: "
+            "read more of them (max_frames, split), or evaluate on labels of these"
+        )
     proposed = np.stack([proposals[s][t] for place in places if place is not None for s, t in [place]])
-    return Matched(labelled.take(found), proposed, int((~found).sum()))
+    return Matched(labelled.take(found), proposed, np.flatnonzero(~found))
+
+
+def find_unread(
+    labelled: FrameSet,
+    keys: Sequence[tuple[str, int]] | None,
+    missing: np.ndarray,
+    source: ClipSource,
+    tracks: Sequence[int],
+    unread: Container[tuple[str, int]],
+) -> np.ndarray:
+    """Find labelled frames in tracks that nothing was proposed for, by scene and time or by their pixels.
+
+    Args:
+        labelled: Frames with labels.
+        keys: Scene and time of each labelled frame, where they are known.
+        missing: int [m], which of them to look for.
+        source: The clips.
+        tracks: Which of its tracks to look in; they are read as far as there is anything left to look for.
+        unread: Scene and time of frames of these tracks, where they are known.
+
+    Returns:
+        int, those of `missing` that are there.
+    """
+    found = [i for i in missing.tolist() if keys is not None and keys[i] in unread]
+    sought: dict[bytes, list[int]] = {}
+    for i in sorted(set(missing.tolist()) - set(found)):
+        sought.setdefault(_pixels(labelled.frames[i]), []).append(i)
+    for track in tracks:
+        if not sought:
+            break
+        for frame in source.read(track, 0, source.tracks[track].n_frames):
+            found += sought.pop(_pixels(frame), [])
+    return np.array(sorted(found), int)
 
 
 def _pixels(frame: np.ndarray) -> bytes:

@@ -33,6 +33,24 @@ class NamedScene(NamedTuple):
     times: np.ndarray | None
 
 
+class Reading(NamedTuple):
+    """What was read of a data set, and what was not.
+
+    Attributes:
+        scenes: Of the tracks that were read.
+        beyond: Tracks, by number, that were not read because they would be too many frames.
+        other_splits: Tracks that were not read because they are not of the split asked for.
+        n_beyond: Frames of `beyond`.
+        n_frames: Frames of the split asked for, read or not.
+    """
+
+    scenes: list[NamedScene]
+    beyond: list[int]
+    other_splits: list[int]
+    n_beyond: int
+    n_frames: int
+
+
 class Times(NamedTuple):
     """What a flat `.npz` file says of its frames beside their pixels.
 
@@ -61,7 +79,7 @@ def read_times(path: Path) -> Times | None:
         return Times(file["scene"], file["time"], file["valid"] if "valid" in file.files else None)
 
 
-def read_scenes(source: ClipSource, max_frames: int, split: str | None = None) -> list[NamedScene]:
+def read_scenes(source: ClipSource, max_frames: int, split: str | None = None) -> Reading:
     """Read whole tracks, in order, up to `max_frames` frames; tracks of a scene share one background.
 
     Args:
@@ -77,21 +95,35 @@ def read_scenes(source: ClipSource, max_frames: int, split: str | None = None) -
         raise DatasetError(
             f"{source.path}: expected tracks marked {split!r}, the data set marks {sorted(marks - {''})}"
         )
+    chosen = [index for index, track in enumerate(source.tracks) if split in {None, track.split}]
+    lengths = [source.tracks[index].n_frames for index in chosen]
+    n_tracks = next((i for i in range(1, len(chosen)) if sum(lengths[: i + 1]) > max_frames), len(chosen))
     frames: dict[str, list[np.ndarray]] = {}
-    n = 0
-    for index, track in enumerate(source.tracks):
-        if split not in {None, track.split}:
-            continue
-        if n and n + track.n_frames > max_frames:
-            break
-        n += track.n_frames
+    for index in chosen[:n_tracks]:
+        track = source.tracks[index]
         frames.setdefault(track.scene, []).append(np.asarray(source.read(index, 0, track.n_frames)))
     sizes = {part.shape[1:] for parts in frames.values() for part in parts}
     if len(sizes) != 1:
         raise DatasetError(f"{source.path}: expected frames of one size, found {sorted(sizes)}")
     known = read_times(source.path)
     stems = file_stems(frames)
-    return [_named(name, stems[name], np.concatenate(parts), known) for name, parts in frames.items()]
+    return Reading(
+        [_named(name, stems[name], np.concatenate(parts), known) for name, parts in frames.items()],
+        chosen[n_tracks:],
+        sorted(set(range(len(source.tracks))) - set(chosen)),
+        sum(lengths[n_tracks:]),
+        sum(lengths),
+    )
+
+
+def unread_keys(source: ClipSource, reading: Reading, tracks: Iterable[int]) -> set[tuple[str, int]]:
+    """Scene and time of the frames of tracks that were not read, where the data set says so."""
+    known = read_times(source.path)
+    if known is None:
+        return set()
+    read = {(named.name, int(t)) for named in reading.scenes if named.times is not None for t in named.times}
+    scenes = {source.tracks[track].scene for track in tracks}
+    return {key for key in {*known.keys()} - read if key[0] in scenes}
 
 
 def file_stems(names: Iterable[str]) -> dict[str, str]:

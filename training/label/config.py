@@ -28,7 +28,12 @@ class LabelConfig(Config):
     split: str | None = Field(None, description="only tracks that the data set marks so (train, val); otherwise all")
     picture: Path | None = Field(None, description="a picture of proposals beside their labels; needs `evaluate`")
     every: int = Field(1, gt=0, description="write every nth frame of a clip; all frames are learnt from")
-    max_frames: int = Field(5000, gt=0, description="most frames to read; whole tracks, in order")
+    polygons: bool = Field(
+        default=False, description="write outlines, for tools that read no run lengths; holes in a mask are filled"
+    )
+    max_frames: int = Field(
+        5000, gt=0, description="most frames to read; whole tracks, in order; how many are left out is said"
+    )
     rounds: int = Field(5, gt=0, description="how often to learn before the cut")
     colour: float = Field(0.8, ge=0, description="weight of the robot's colours, learnt from what moves")
     motion: float = Field(0.6, ge=0, description="weight of the distance from the background")

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from training.commands.label import main
 from training.data.frames import FrameSet
 from training.data.readers import read_frames
 from training.label.by_networks import propose_by
 from training.label.coco import write_coco
+from training.label.contours import polygons
 from training.label.cut import cut
 from training.label.evidence import Weights
 from training.label.motion import Scene, background, from_above, moving
@@ -117,14 +119,95 @@ def test_proposals_come_back_from_coco_to_the_pixel(tmp_path: Path) -> None:
     frames = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     masks = rng.random((4, 64, 64)) < 0.3
     masks[1], masks[2, 0, 0] = False, True  # an empty one, and one that starts with a robot pixel
-    n = write_coco(tmp_path / "set", ((f"s-{i // 2}_{i}", f"s/{i // 2}", frames[i], masks[i]) for i in range(4)))
+    written = write_coco(tmp_path / "set", ((f"s-{i // 2}_{i}", f"s/{i // 2}", frames[i], masks[i]) for i in range(4)))
     read = read_frames(tmp_path / "set")
-    assert n == 4
+    assert written == (4, 0)
     assert np.array_equal(read.frames, frames)
     assert np.array_equal(read.masks, masks)
     assert read.scene.tolist() == ["s/0", "s/0", "s/1", "s/1"]
     with pytest.raises(FileExistsError, match="corrected"):
         write_coco(tmp_path / "set", [])
+
+
+def test_polygons_come_back_from_coco_to_the_pixel_but_for_holes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    masks = ndimage.gaussian_filter(rng.normal(size=(4, 64, 64)), (0, 2, 2)) > 0
+    masks[1], masks[2] = False, rng.random((64, 64)) < 0.3  # an empty one, and many parts that touch by corners
+    written = write_coco(tmp_path / "set", ((str(i), "s", frames[i], masks[i]) for i in range(4)), as_polygons=True)
+    filled = np.stack([~_reached_from_outside(mask) for mask in masks])
+    assert np.array_equal(read_frames(tmp_path / "set").masks, filled)
+    assert written == (4, int(filled.sum() - masks.sum()))
+    annotations = json.loads((tmp_path / "set/annotations.json").read_text())["annotations"]
+    assert [one["image_id"] for one in annotations] == [1, 3, 4]
+    assert all(one["iscrowd"] == 0 and isinstance(one["segmentation"], list) for one in annotations)
+    assert [one["area"] for one in annotations] == [int(filled[i].sum()) for i in (0, 2, 3)]
+
+
+def _reached_from_outside(mask: np.ndarray) -> np.ndarray:
+    """What is not mask and hangs together, across corners too, with what lies around the picture: bool [H, W]."""
+    parts, _ = ndimage.label(~np.pad(mask, 1), np.ones((3, 3)))
+    outside: np.ndarray = (parts == parts[0, 0])[1:-1, 1:-1]
+    return outside
+
+
+def test_the_corners_of_a_part_turn_clockwise_and_parts_that_touch_by_a_corner_are_two() -> None:
+    assert polygons(np.array([[1, 0], [0, 1]], bool)) == [[0, 0, 1, 0, 1, 1, 0, 1], [1, 1, 2, 1, 2, 2, 1, 2]]
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    assert polygons(ring) == [[0, 0, 3, 0, 3, 3, 0, 3]]
+    assert polygons(np.zeros((2, 2), bool)) == []
+
+
+def test_the_command_writes_polygons_where_they_are_asked_for(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--clips", str(clips / "clips.npz"), "--out"]
+    assert main([*call, str(tmp_path / "lengths")]) == 0
+    assert main([*call, str(tmp_path / "outlines"), "--polygons"]) == 0
+    lengths, outlines = (read_frames(tmp_path / name) for name in ("lengths", "outlines"))
+    assert (lengths.masks != outlines.masks).mean() < 0.001
+    told = f"have filled {(lengths.masks != outlines.masks).sum()} pixels"
+    assert (told in capsys.readouterr().out) == bool((lengths.masks != outlines.masks).any())
+
+
+def test_frames_beyond_the_cap_are_told_of_with_the_cap_that_reads_them(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--clips", str(clips / "clips.npz"), "--out", str(tmp_path / "out"), "--max-frames"]
+    assert main([*call, "25", "--evaluate", str(clips / "labelled.npz")]) == 0
+    printed = capsys.readouterr()
+    assert "10 of 30 frames are left out, the last 1 tracks, by --max-frames 25: --max-frames 30 reads" in printed.err
+    assert "20 frames" in printed.out
+    report = json.loads(printed.out[printed.out.index("{") :])
+    assert report["iou"]["all"]["n"] == 7
+    assert report["labelled_frames_left_out_by_max_frames"] == 3
+    assert report["labelled_frames_not_among_the_clips"] == 0
+
+    assert main([*call[:2], "--max-frames", "30", "--evaluate", str(clips / "labelled.npz")]) == 0
+    assert "left out, " not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", ["labelled.npz", "untimed.npz"])
+def test_labelled_frames_that_were_not_read_are_told_from_those_that_are_not_there(
+    labels: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(clips / "clips.npz") as file:
+        split = np.repeat(["train", "val", "train"], 10)
+        np.savez(tmp_path / "clips.npz", **{name: file[name] for name in file.files}, split=split)
+    with np.load(clips / labels) as file:
+        arrays = {name: file[name].copy() for name in file.files}
+    arrays["frames"][0] = 7  # of another picture, and of another time
+    if "time" in arrays:
+        arrays["time"][0] = 99
+    np.savez(tmp_path / "labelled.npz", **arrays)
+    call = ["--clips", str(tmp_path / "clips.npz"), "--evaluate", str(tmp_path / "labelled.npz")]
+    assert main([*call, "--split", "train", "--max-frames", "15"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    n_read = report["iou"]["all"]["n"]
+    assert report["labelled_frames_left_out_by_max_frames"] == 3
+    assert report["labelled_frames_of_other_splits"] == 10 - 1 - n_read - 3
+    assert report["labelled_frames_not_among_the_clips"] == 1
 
 
 def test_a_second_frame_of_one_file_name_is_refused(tmp_path: Path) -> None:
