@@ -34,7 +34,7 @@ def hold_to(
     Raises:
         RunError: It was begun with others; names those that differ.
     """
-    told = dict(_flat(json.loads(json.dumps(settings))))
+    told = dict(flat(json.loads(json.dumps(settings))))
     file = folder / BEGUN
     if not (begun and file.is_file()):
         # All processes of a run write; those of several nodes share the folder and may share their numbers.
@@ -42,7 +42,7 @@ def hold_to(
         temporary.write_text(json.dumps(told, indent=1) + "\n")
         temporary.replace(file)
         return
-    before = dict(_flat(defaults)) | json.loads(file.read_text())
+    before = dict(flat(defaults)) | json.loads(file.read_text())
     other = sorted(name for name in told.keys() | before.keys() if told.get(name) != before.get(name))
     if other:
         found = ", ".join(f"{name} {told.get(name)} after {before.get(name)}" for name in other[:4])
@@ -52,9 +52,14 @@ def hold_to(
         )
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as names with dots in them, as flags have them, and values.
+
+    >>> dict(flat({"optim": {"lr": 0.1}, "seed": 0}))
+    {'optim.lr': 0.1, 'seed': 0}
+    """
     for name, value in settings.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from training.from_onnx import segmenter_from_onnx
 from training.heads import AttentionSkipsHead
-from training.pretrain.weights import read_frame_encoder, read_prior
+from training.pretrain.weights import MANIFEST, read_frame_encoder, read_prior
 from training.run import RECORD, WEIGHTS, RunError, load_segmenter, read_run, segmenter_of
 from training.segmenter import take_pretrained
 from training.videogpt.resnet import CollapsedFrameEncoder
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from training.config import HeadName, ModelConfig
     from training.segmenter import Segmenter
     from training.videogpt.resnet import FrameEncoder
-
-MANIFEST = "manifest.json"
 
 
 class Start(NamedTuple):

@@ -24,11 +24,11 @@ from training.history import HistoryCallback
 from training.loggers import make_loggers
 from training.machine import prepare, settled, trainer_arguments
 from training.pictures import prediction_panel
-from training.pretrain.weights import FRAME_ENCODER_FILE, PRIOR_FILE
+from training.pretrain.weights import FRAME_ENCODER_FILE, MANIFEST, PRIOR_FILE
 from training.progress import ProgressBar
 from training.run import HISTORY, RECORD, RunError, code_revision, read_run, write_run
 from training.scores import Score, score
-from training.start import MANIFEST, known_scenes, refuse_known, start_of
+from training.start import known_scenes, refuse_known, start_of
 from training.threshold import calibrate, frames_to_calibrate_on
 
 if TYPE_CHECKING:

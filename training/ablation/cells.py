@@ -49,12 +49,25 @@ def read_result(folder: Path, cell: Cell, key: str) -> dict[str, Any] | None:
     return result if result["key"] == key else None
 
 
-def write_result(folder: Path, cell: Cell, *, key: str, held: np.ndarray, masks: np.ndarray, frames: FrameSet) -> None:
-    """Score the masks bool [n, 64, 64] of the frames `held` int [n], and write masks, then scores."""
+def write_result(
+    folder: Path,
+    cell: Cell,
+    *,
+    key: str,
+    settings: dict[str, Any],
+    held: np.ndarray,
+    masks: np.ndarray,
+    frames: FrameSet,
+) -> None:
+    """Score the masks bool [n, 64, 64] of the frames `held` int [n], and write masks, then scores.
+
+    `settings` are what the result depends on, and `key` their fingerprint.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     truth = frames.masks[held]
     result = {
         "key": key,
+        "settings": settings,
         "row": cell.row.name,
         "fold": cell.fold,
         "seed": cell.seed,
@@ -77,13 +90,15 @@ def read_masks(folder: Path, cell: Cell) -> np.ndarray:
         return np.unpackbits(file["bits"], axis=-1).astype(bool)
 
 
+def rate_of(row: Row) -> str:
+    """The name, in `Rates`, of the learning rate of a row with a network."""
+    return "finetuned" if not row.frozen and row.encoder == "frame-encoder" else row.head.replace("-", "_")
+
+
 def optim_of(config: AblateConfig, row: Row) -> OptimConfig:
     """The optimiser settings of a row: the common ones with the row's own rate, and its own loss if it has one."""
-    name = {"unet": "unet"}.get(row.head, row.head.replace("-", "_"))
-    if not row.frozen and row.encoder == "frame-encoder":
-        name = "finetuned"
     own = {"jaccard_weight": 0.0, "dice_weight": 0.0, "bce_weight": 1.0, "pos_weight": 1.0} if row.calibrated else {}
-    return config.optim.model_copy(update={"lr": getattr(config.rates, name), **own})
+    return config.optim.model_copy(update={"lr": getattr(config.rates, rate_of(row)), **own})
 
 
 def frozen_masks(config: AblateConfig, cell: Cell, segmenter: Segmenter, cached: Cached, split: Split) -> np.ndarray:

@@ -47,10 +47,12 @@ class AblateConfig(Config):
 
     model_config = SettingsConfigDict(cli_prog_name="robomask ablate")
 
-    out: Path = Field(description="the folder of results; what is there already is not done again")
+    out: Path = Field(description="the folder of results; what is there with these settings is not done again")
     data: Path = Field(description="a labelled data set with scenes")
     pretrained: Path | None = Field(
-        None, description="a run folder of `robomask pretrain prior` or a published checkpoint (bair_gpt)"
+        None,
+        description="a folder such as pretrained/, a run folder of `robomask pretrain prior` or a published checkpoint "
+        "(bair_gpt)",
     )
     rows: tuple[str, ...] = Field(tuple(row.name for row in ROWS), min_length=1, description="which rows")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
@@ -74,6 +76,9 @@ class AblateConfig(Config):
         unknown = [name for name in self.rows if name not in BY_NAME]
         if unknown:
             raise ValueError(f"expected rows of {list(BY_NAME)}, got {unknown}")
+        for told, given in (("rows", self.rows), ("seeds", self.seeds)):
+            if len(set(given)) < len(given):  # its cells would count more than once
+                raise ValueError(f"expected {told} that differ, got {' '.join(map(str, given))}: name each once")
         lacking = [name for name in self.rows if BY_NAME[name].pretrained]
         if lacking and self.pretrained is None:
             raise ValueError(f"rows {lacking} need pretrained weights: give --pretrained, or others with --rows")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.ablation.cost import CLOCK
 from training.ablation.rows import BY_NAME
 
 if TYPE_CHECKING:
@@ -94,17 +95,34 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(out: Path, table: Sequence[Mapping[str, Any]], config: AblateConfig) -> None:
-    """Write `table.md` and `table.json`, the latter with the configuration that gave it."""
+def not_in_the_table(incomplete: Mapping[str, str]) -> str:
+    """A sentence about rows that lack cells.
+
+    >>> not_in_the_table({"unet": "3 of 15 cells"})
+    'Not in the table, as cells are missing: unet (3 of 15 cells). --rows unet does the rest.'
+    """
+    found = ", ".join(f"{name} ({cells})" for name, cells in incomplete.items())
+    return f"Not in the table, as cells are missing: {found}. --rows {' '.join(incomplete)} does the rest."
+
+
+def write_table(
+    out: Path, table: Sequence[Mapping[str, Any]], config: AblateConfig, incomplete: Mapping[str, str]
+) -> None:
+    """Write `table.md` and `table.json`, the latter with the configuration that gave it.
+
+    `incomplete` are rows that are not in it, with how many cells of each are there.
+    """
     first = table[0]
     head = (
         f"Mean over images of the IoU at probability 0.5 on scenes held out: {config.folds} folds of scenes of "
         f"{config.data.name} ({first['images']} images), {first['seeds']} seeds a row. ± seeds: standard deviation "
         "of that mean over seeds; ± folds: standard deviation over folds; "
         "all pixels: IoU of all pixels of a fold together, mean over folds and seeds; "
-        "val: mean over the frames marked so. Cost: one frame at a time, float32, CPU. The control noise-conv learns "
+        "val: mean over the frames marked so. The control noise-conv learns "
         "by cross-entropy alone, so that it may say nothing; noise-overlap by the loss of all other rows."
     )
-    (out / "table.md").write_text(f"{head}\n\n{markdown(table)}")
-    content = {"config": config.model_dump(mode="json"), "rows": list(table)}
+    foot = f"Cost: of one frame, float32, CPU. ms: {CLOCK}."
+    notes = f"\n{not_in_the_table(incomplete)}\n" if incomplete else ""
+    (out / "table.md").write_text(f"{head}\n\n{markdown(table)}\n{foot}\n{notes}")
+    content = {"config": config.model_dump(mode="json"), "ms": CLOCK, "rows": list(table)}
     (out / "table.json").write_text(json.dumps(content, indent=1) + "\n")

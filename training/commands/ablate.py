@@ -8,7 +8,7 @@ from pydantic_settings import CliApp
 
 from training.ablation.config import AblateConfig
 from training.ablation.study import ablate
-from training.ablation.table import markdown
+from training.ablation.table import markdown, not_in_the_table
 from training.commands.flags import repeat_flags
 from training.commands.train import quieten_lightning
 
@@ -18,13 +18,15 @@ def main(argv: list[str]) -> int:
     config = CliApp.run(AblateConfig, cli_args=repeat_flags(argv))
     quieten_lightning()
     try:
-        table = ablate(config)
+        study = ablate(config)
     except (ValueError, OSError) as error:
         print(f"robomask ablate: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, SystemExit):  # Lightning turns the one into the other
         print(f"robomask ablate: interrupted; the same command goes on from {config.out}", file=sys.stderr)
         return 130
-    print(markdown(table))
+    print(markdown(study.table))
+    if study.incomplete:
+        print(f"robomask ablate: {not_in_the_table(study.incomplete)}", file=sys.stderr)
     print(f"{config.out}: table.md, table.json, masks.png")
     return 0

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 VQVAE_FILE = "vqvae.safetensors"
 PRIOR_FILE = "prior.safetensors"
 FRAME_ENCODER_FILE = "frame_encoder.safetensors"
+MANIFEST = "manifest.json"
+"""What a folder has that is a bundle."""
 ENCODER_PREFIX = "resnet."
 """Of the frame encoder's names in a prior."""
 
@@ -178,10 +180,14 @@ def _file(path: Path, name: str, kind: str) -> Path:
     """The file that a path names, by itself or by its run folder."""
     file = path / name if path.is_dir() else path
     if not file.is_file():
-        raise WeightsError(
-            f"{path}: expected {name} of a finished run or a published checkpoint, found none: "
-            f"has `robomask pretrain {kind}` ended?"
-        )
+        folder = "a folder such as pretrained/ or " if kind == "prior" else ""
+        expected = f"expected {name} in {folder}a finished run of `robomask pretrain {kind}`, or a published checkpoint"
+        if (path / MANIFEST).is_file():
+            raise WeightsError(
+                f"{path}: {expected}, found a bundle, which holds a trained frame encoder and its head, and neither "
+                "transformer, prior nor VQ-VAE"
+            )
+        raise WeightsError(f"{path}: {expected}, found none: has `robomask pretrain {kind}` ended?")
     return file
 
 

@@ -9,12 +9,13 @@ import torch
 from networks import tiny_prior
 from PIL import Image
 
-from training.ablation.cells import Cell, learn_head, mean_masks, optim_of
+from training.ablation.cells import Cell, learn_head, mean_masks, optim_of, rate_of
 from training.ablation.config import AblateConfig, Budget, Rates
 from training.ablation.heads import Standardise
 from training.ablation.latents import cached_latents, weights_digest
+from training.ablation.parts import Parts
 from training.ablation.rows import BY_NAME, ROWS
-from training.ablation.study import Parts, key_of
+from training.ablation.settings import key_of, settings_of
 from training.ablation.table import summarise
 from training.commands.ablate import main
 from training.config import AugmentConfig
@@ -74,14 +75,104 @@ def test_the_command_fills_the_table_draws_the_picture_and_does_nothing_twice(
     assert sorted(row["row"] for row in table) == sorted(QUICK)  # those that were done earlier stand in it as well
 
 
-def test_a_result_of_other_settings_is_computed_anew(tmp_path: Path, data: Path, pretrained: Path) -> None:
+def test_results_of_other_settings_are_neither_replaced_nor_left_out(
+    tmp_path: Path, data: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "study"
-    wanted = arguments(out, data, pretrained, "resnet-linear")
+    wanted = arguments(out, data, pretrained, "resnet-linear", "mean-mask")
     assert main(wanted) == 0
-    file = out / "results" / "resnet-linear.fold0.seed0.json"
-    first = json.loads(file.read_text())["key"]
-    assert main([*wanted, "--rates.linear", "0.05"]) == 0
-    assert json.loads(file.read_text())["key"] != first
+    before = contents(out)
+    assert main([*wanted, "--rates.linear", "0.05"]) == 1
+    told = capsys.readouterr().err
+    assert "results of resnet-linear were made with, found rates.linear 0.05 now, 0.01 there: repeat" in told
+    assert main([*arguments(out, data, pretrained, "unet"), "--width", "2", "--folds", "3"]) == 1
+    told = capsys.readouterr().err
+    assert "results of mean-mask, resnet-linear were made with" in told
+    assert "folds 3 now, 2 there, width 2 now, 4 there" in told
+    without = [word for word in arguments(out, data, pretrained, "mean-mask") if word != "--pretrained"]
+    without.remove(str(pretrained))
+    assert main(without) == 1
+    assert "pretrained none now" in capsys.readouterr().err
+    assert contents(out) == before
+    assert main(wanted) == 0
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_results_on_other_data_are_not_replaced(
+    tmp_path: Path, data: Path, pretrained: Path, toys: FrameSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert main(arguments(out, data, pretrained, "mean-mask")) == 0
+    np.savez(tmp_path / "other.npz", frames=255 - toys.frames, masks=toys.masks, scene=toys.scene)
+    before = contents(out)
+    assert main(arguments(out, tmp_path / "other.npz", pretrained, "mean-mask")) == 1
+    told = capsys.readouterr().err
+    assert f"found data {FrameSet(255 - toys.frames, toys.masks, toys.scene, toys.split).sha256()[:12]} now" in told
+    assert "another folder with --out" in told
+    assert contents(out) == before
+
+
+def test_results_that_do_not_say_what_they_were_made_with_count_if_it_was_the_same(
+    tmp_path: Path, data: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    wanted = arguments(out, data, pretrained, "mean-mask")
+    assert main(wanted) == 0
+    for file in (out / "results").glob("*.json"):
+        result = json.loads(file.read_text())
+        del result["settings"]
+        file.write_text(json.dumps(result))
+    before = contents(out / "results")
+    assert main(wanted) == 0
+    assert contents(out / "results") == before
+    assert main([*wanted, "--budget.batch-size", "5"]) == 1
+    assert "did not write down which" in capsys.readouterr().err
+
+
+def test_frozen_rows_stay_whatever_the_budget_of_whole_networks_and_rows_that_lack_cells_are_told_of(
+    tmp_path: Path, data: Path, pretrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    assert main(arguments(out, data, pretrained, "mean-mask", "unet")) == 0
+    (out / "results" / "unet.fold1.seed0.json").unlink()
+    assert main(arguments(out, data, pretrained, "random-linear")) == 0
+    told = "Not in the table, as cells are missing: unet (1 of 2 cells). --rows unet does the rest."
+    assert told in capsys.readouterr().err
+    assert told in (out / "table.md").read_text()
+    (out / "results" / "unet.fold0.seed0.json").unlink()
+
+    assert main([*arguments(out, data, pretrained, "mean-mask", "unet"), "--budget.steps-per-epoch", "1"]) == 0
+    rows = [row["row"] for row in json.loads((out / "table.json").read_text())["rows"]]
+    assert rows == ["unet", "random-linear", "mean-mask"]
+    assert "Not in the table" not in (out / "table.md").read_text()
+    capsys.readouterr()
+    assert main(arguments(out, data, pretrained, "mean-mask")) == 1
+    told = capsys.readouterr().err
+    assert "results of unet were made with, found budget.steps_per_epoch 2 now, 1 there: repeat" in told
+
+
+def test_each_learning_rate_is_some_rows() -> None:
+    names = {rate_of(row) for row in ROWS if row.encoder}
+    assert names == set(Rates.model_fields)
+
+
+def test_seeds_and_rows_count_once(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(ValueError, match="expected seeds that differ, got 0 1 0"):
+        AblateConfig(out=tmp_path, data=data, rows=("unet",), seeds=(0, 1, 0))
+    with pytest.raises(ValueError, match="expected rows that differ, got unet unet"):
+        AblateConfig(out=tmp_path, data=data, rows=("unet", "unet"))
+
+
+def test_a_bundle_has_no_prior_to_study(
+    toy_bundle: Path, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path / "study", data, toy_bundle, "transformer-linear")) == 1
+    told = capsys.readouterr().err
+    assert "in a folder such as pretrained/ or a finished run of `robomask pretrain prior`" in told
+    assert "found a bundle, which holds a trained frame encoder and its head, and neither transformer, prior" in told
 
 
 def test_a_finetuned_rows_head_learns_from_the_frozen_encoder_first(
@@ -106,7 +197,7 @@ def test_a_finetuned_rows_head_learns_from_the_frozen_encoder_first(
 def test_a_finetuned_result_depends_on_how_its_head_learnt_first(data: Path, pretrained: Path) -> None:
     def key(row: str, **rates: float) -> str:
         config = AblateConfig(out=Path("o"), data=data, pretrained=pretrained, rates=Rates(**rates))
-        return key_of(config, Parts(config), Cell(BY_NAME[row], 0, 0), "frames")
+        return key_of(settings_of(config, Parts(config), Cell(BY_NAME[row], 0, 0), "frames"))
 
     assert key("resnet-finetuned") != key("resnet-finetuned", attention_conv=0.5)
     assert key("unet") == key("unet", attention_conv=0.5)
