@@ -7,9 +7,10 @@ import contextlib
 import functools
 import math
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import Busy
+from service.scheduling.errands import Errand, Seat
 from service.scheduling.estimate import StageTime
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Decoding"]
 
 _T = TypeVar("_T")
+
+_WAITED: Final = "it still waited to be decoded"
 
 
 class Decoding:
@@ -52,26 +55,16 @@ class Decoding:
             Busy: Too much waits already.
             Stale: It would be too late.
         """
+        errand = Errand(work, freshness, waited=_WAITED, lasted="decoding it took longer than expected")
         self._admit(freshness)
-        waiting = [work]
-        future = self._codec.submit(_timed, waiting, freshness)
+        seat = Seat(self._codec, errand)
         self._inside += 1
-        future.add_done_callback(functools.partial(self._leave_soon, asyncio.get_running_loop()))
-        left_s = None if freshness.due_s == math.inf else freshness.due_s - time.perf_counter()
-        try:
-            async with asyncio.timeout(left_s):
-                result, seconds = await asyncio.wrap_future(future)
-        except TimeoutError:
-            if future.done() and not future.cancelled():
-                future.result()  # it knows better
-            where = "it still waited to be decoded" if waiting else "decoding it took longer than expected"
-            raise freshness.missed(where) from None
-        finally:
-            waiting.clear()  # the executor keeps what has been cancelled until it gets there
+        seat.called.add_done_callback(functools.partial(self._leave_soon, asyncio.get_running_loop()))
+        result, seconds = await seat.wait(errand)
         self._work.add(seconds, time.perf_counter())
         return result
 
-    def _leave_soon(self, loop: asyncio.AbstractEventLoop, _: Future[tuple[_T, float]]) -> None:
+    def _leave_soon(self, loop: asyncio.AbstractEventLoop, _: Future[None]) -> None:
         """Give the place back; whoever waited may be gone long since, a thread that decodes cannot be called off."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
             loop.call_soon_threadsafe(self._leave)
@@ -95,16 +88,3 @@ class Decoding:
             reason="decode",
             retry_after_s=retry_after_s,
         )
-
-
-def _timed(waiting: list[Callable[[], _T]], freshness: Freshness) -> tuple[_T, float]:
-    """Do the work, unless it has come too late or nobody waits any more; and how long it took."""
-    started_s = time.perf_counter()
-    try:
-        work = waiting.pop()
-    except IndexError:
-        raise freshness.missed("nobody waits for it any more") from None
-    if started_s > freshness.due_s:
-        raise freshness.missed("it still waited to be decoded")
-    result = work()
-    return result, time.perf_counter() - started_s
