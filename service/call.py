@@ -11,6 +11,7 @@ from service.scheduling.freshness import Freshness
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from service.scheduling.streams import Turn
     from service.versions.slot import Slot
 
 __all__ = ["Call"]
@@ -25,6 +26,7 @@ class Call:
         stages_s: Seconds spent in each stage so far.
         frames: Frames decoded.
         stream: Whose frames they are: the client's stream or its connection.
+        turn: Their part in their stream, where frames of one supersede each other.
         held_bytes: Bytes of the memory budget that it holds.
         slot: The model that answers it.
         arrived_s: When its head had come, in seconds of `time.perf_counter`.
@@ -41,6 +43,7 @@ class Call:
     held_bytes: int = 0
     slot: Slot | None = None
     stream: Hashable = None
+    turn: Turn | None = None
     arrived_s: float = field(default_factory=time.perf_counter)
     freshness: Freshness = Freshness()  # noqa: RUF009 - it cannot change
     problem: str | None = None

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import BadRequest, ModelFault, RobomaskError, Stale, Superseded, Unavailable
+from service.scheduling.streams import Streams
 from service.telemetry.metrics import STAGES
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Stages:
         self.budget = budget
         self.limits = limits
         self.watchers = watchers
+        self._streams = Streams()
         self._faults = faults
         self._codec = codec
         self._metrics = metrics
@@ -85,20 +87,33 @@ class Stages:
         self.budget.reserve(count)
         call.held_bytes += count
 
+    def enter(self, call: Call) -> None:
+        """Begin with a call whose head has come, if its frames belong to a stream; it is in it until `release`.
+
+        Raises:
+            Superseded: A newer frame of the stream waits already, is at work, or has been answered.
+        """
+        freshness = call.freshness
+        if freshness.stream is not None:
+            call.turn = self._streams.open(freshness.stream, freshness.newness)
+
     def release(self, call: Call) -> None:
-        """Give back what a call holds."""
+        """Give back what a call holds; its answer has been sent."""
         self.budget.release(call.held_bytes)
         call.held_bytes = 0
+        if call.turn is not None:
+            call.turn.leave()
+            call.turn = None
 
     async def read(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
         """Read frames, here or on a thread.
 
         Raises:
             Busy: Too much waits for the threads already.
-            Stale: It would be too late.
+            Stale: It would be too late, or a newer frame of the stream has come.
         """
         started_s = time.perf_counter()
-        frames = work() if here else await self.decoding.run(work, call.freshness)
+        frames = work() if here else await self.decoding.run(work, call.freshness, call.turn)
         self._took(call, "decode", time.perf_counter() - started_s)
         return frames
 
@@ -114,7 +129,7 @@ class Stages:
         """
         freshness = call.freshness
         outcome = await self.scheduler.submit(
-            slot.engine, frames, latents=latents, freshness=freshness, allow_s=allow_s
+            slot.engine, frames, latents=latents, freshness=freshness, allow_s=allow_s, turn=call.turn
         )
         self._took(call, "queue", outcome.queue_s)
         self._took(call, "infer", outcome.infer_s)
@@ -125,10 +140,23 @@ class Stages:
         return outcome.prediction
 
     async def write(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
-        """Write the answer, here or on a thread; its time counts from when it was ready, not from when a thread was."""
+        """Write the answer, here or on a thread; its time counts from when it was ready, not from when a thread was.
+
+        With the answer, which has to be sent without another wait, the frames are the newest answered of their stream.
+
+        Raises:
+            Superseded: A newer frame of the stream has been answered before.
+        """
         started_s = time.perf_counter()
-        answer = work() if here else await asyncio.get_running_loop().run_in_executor(self._codec, work)
+        if here:
+            answer = work()
+        else:
+            if call.turn is not None:
+                call.turn.check()
+            answer = await asyncio.get_running_loop().run_in_executor(self._codec, work)
         self._took(call, "encode", time.perf_counter() - started_s)
+        if call.turn is not None:
+            call.turn.answer()
         return answer
 
     def answered(self, slot: Slot, call: Call, masks: Iterable[tuple[float, float]]) -> None:

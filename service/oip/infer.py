@@ -117,13 +117,13 @@ class Tensors:
             BodyMalformed: It is damaged.
             TooLarge: It unpacks to more than a body may have.
             Busy: It unpacks to more than all requests together may hold, or too much waits to be read.
-            Stale: It would be too late.
+            Stale: It would be too late, or a newer frame of the stream has come.
         """
         if encoding in _IDENTITY:
             return body
         stages = self.stages
         inflate = functools.partial(_inflate, body, encoding, stages.limits.max_body_bytes)
-        unpacked = await stages.decoding.run(inflate, call.freshness)
+        unpacked = await stages.decoding.run(inflate, call.freshness, call.turn)
         stages.limits.check_bytes(len(unpacked))
         stages.reserve(call, len(unpacked))
         return unpacked

@@ -7,7 +7,6 @@ Source: KServe, "Open Inference Protocol" (V2), REST; Triton, extensions "Binary
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter
@@ -19,7 +18,7 @@ from service.errors import BodyMalformed, RobomaskError
 from service.oip.infer import check_encoding
 from service.oip.json_tensors import Written, parse_object, read_header_length, read_inference, write_inference
 from service.oip.metadata import model_config, model_metadata, model_statistics, server_metadata
-from service.scheduling.freshness import STREAM, read_freshness
+from service.scheduling.freshness import STREAM, read_freshness, wall_at
 from service.web.body import CancelledWithClient, read_body, read_short
 from service.web.middleware import call_of
 from service.web.openapi import ERRORS
@@ -75,7 +74,8 @@ def _add_inference(router: APIRouter, protocol: OpenInference, body_timeout_s: f
         call.stream = named.encode("latin-1") if named else request.scope.get("client") or call.request_id
         slot = protocol.slot(request.path_params["model"], request.path_params.get("version"), call.stream)
         call.slot = slot
-        call.freshness = read_freshness(first_values(headers.raw), call.arrived_s, time.time)
+        call.freshness = read_freshness(first_values(headers.raw), call.arrived_s, wall_at)
+        stages.enter(call)
         packed = await _read_body(request, stages, body_timeout_s)
 
         def read() -> Inference:

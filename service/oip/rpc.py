@@ -22,7 +22,7 @@ from service.oip.rpc_codes import code_of, trailers
 from service.oip.rpc_health import HealthAnswers
 from service.oip.schema import read_schema
 from service.oip.tensors import FRAME_BYTES
-from service.scheduling.freshness import STREAM, read_freshness
+from service.scheduling.freshness import STREAM, read_freshness, wall_at
 from service.scheduling.places import Places
 from service.telemetry.logs import fields
 from service.web.middleware import choose_request_id, new_request_id
@@ -266,7 +266,7 @@ def _freshness(inquiry: Inquiry) -> Freshness:
     """How long the answer is wanted: by gRPC's own deadline, or by what metadata of the names of HTTP's headers say."""
     headers = {name.encode(): value.encode("latin-1", "replace") for name, value in inquiry.headers.items()}
     arrived_s, left_s = inquiry.call.arrived_s, inquiry.left_s
-    freshness = read_freshness(headers, arrived_s, time.time)
+    freshness = read_freshness(headers, arrived_s, wall_at)
     if left_s is None or arrived_s + left_s >= freshness.due_s:
         return freshness
     return dataclasses.replace(freshness, due_s=arrived_s + left_s, by_age=False)

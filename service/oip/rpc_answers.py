@@ -113,6 +113,7 @@ class Answers:
         """Give the model frames as tensors and get its tensors back."""
         slot = self._protocol.slot(request.model_name, request.model_version, inquiry.call.stream)
         tensors = self._protocol.tensors
+        tensors.stages.enter(inquiry.call)
 
         def read() -> Inference:
             return read_inference(request, tensors.stages.limits)

@@ -40,6 +40,11 @@ class Errand(Generic[_T]):
         self.lasted: Final = lasted
         self.outcome: Final[Future[tuple[_T, float]]] = Future()
 
+    def fail(self, error: Exception) -> None:
+        """Tell who waits for it that it is not going to be done; it must have left its seat."""
+        if self.outcome.set_running_or_notify_cancel():
+            self.outcome.set_exception(error)
+
 
 class Seat:
     """A place in the line for the threads, empty as soon as a thread has come to it.
@@ -47,12 +52,14 @@ class Seat:
     Args:
         threads: The threads.
         errand: Who sits there.
+        ready_s: About when a thread comes to it, `time.perf_counter`.
 
     Attributes:
         called: Done when a thread is done with it, or will never come.
     """
 
-    def __init__(self, threads: Executor, errand: Errand[Any]) -> None:
+    def __init__(self, threads: Executor, errand: Errand[Any], ready_s: float = 0.0) -> None:
+        self.ready_s = ready_s
         self._lock = threading.Lock()
         self._errand: Errand[Any] | None = errand
         self.called: Final[Future[None]] = threads.submit(self._serve)
@@ -84,9 +91,18 @@ class Seat:
         self.called.cancel()
         return True
 
+    def pass_on(self, errand: Errand[Any], other: Errand[Any]) -> bool:
+        """Let another errand have the seat of one, which is never done then; whether it still sat there."""
+        with self._lock:
+            if self._errand is not errand:
+                return False
+            self._errand = other
+            return True
+
     def _serve(self) -> None:
         with self._lock:
             errand, self._errand = self._errand, None
+        self.ready_s = 0.0
         if errand is not None:
             _do(errand)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from service.errors import DeadlineMissed, FrameTooOld, ParameterInvalid, Stale,
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["HEADERS", "STREAM", "Freshness", "Names", "read_freshness"]
+__all__ = ["HEADERS", "STREAM", "Freshness", "Names", "read_freshness", "wall_at"]
 
 DEADLINE: Final = b"x-deadline-ms"
 CAPTURED: Final = b"x-captured-at"
@@ -83,10 +84,18 @@ class Freshness:
         )
 
 
+def wall_at(moment_s: float) -> float:
+    """A moment of `time.perf_counter` in Unix seconds.
+
+    A request's head may be read a while after it came; taken for one, frames would change their order by that.
+    """
+    return time.time() - (time.perf_counter() - moment_s)
+
+
 def read_freshness(
     headers: Mapping[bytes, bytes],
     arrived_s: float,
-    wall_s: Callable[[], float],
+    wall_s: Callable[[float], float],
     names: Names = _HTTP,
     *,
     stream: Hashable | None = None,
@@ -96,7 +105,7 @@ def read_freshness(
     Args:
         headers: The request's.
         arrived_s: When it came, in seconds of `time.perf_counter`.
-        wall_s: The same moment in Unix seconds; asked only if a capture time is there to compare.
+        wall_s: Tells such a moment in Unix seconds; asked only if a capture time is there to compare.
         names: What the client calls its values.
         stream: The stream that the frame belongs to, if it does not say so itself.
 
@@ -116,7 +125,7 @@ def read_freshness(
                 f"expected {names.captured} (Unix seconds) beside {names.max_age}, got none; without it no age is known"
             )
         return Freshness(arrived_s, due_s, stream=stream)
-    age_s = _age(headers[CAPTURED], wall_s(), names.captured)
+    age_s = _age(headers[CAPTURED], wall_s(arrived_s), names.captured)
     too_old_s = math.inf if max_age_s is None else arrived_s - max(0.0, age_s) + max_age_s
     by_age = too_old_s < due_s
     due_s = min(due_s, too_old_s)

@@ -23,7 +23,7 @@ from service.scheduling.backlog import QUICK_S, Backlog, run_size
 from service.scheduling.estimate import RunTime
 from service.scheduling.freshness import Freshness
 from service.scheduling.jobs import Done, Job
-from service.scheduling.streams import Streams, superseded
+from service.scheduling.streams import Stage, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.scheduling.jobs import Model
+    from service.scheduling.streams import Turn
 
 __all__ = ["Outcome", "Scheduler"]
 
@@ -72,7 +73,6 @@ class Scheduler:
         self._backlog = Backlog(workers, limit_frames, limit_s)
         self._workers = workers
         self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
-        self._streams = Streams()
         self._alone = 0  # frames in a row that found nothing else to do
         self._waking: set[asyncio.AbstractEventLoop] = set()
         self._threads = [
@@ -115,6 +115,7 @@ class Scheduler:
         latents: bool,
         freshness: Freshness | None = None,
         allow_s: float = 0.0,
+        turn: Turn | None = None,
     ) -> Outcome:
         """Run frames [N,64,64,3], in parts that workers share if the model does not take them all at once.
 
@@ -126,6 +127,7 @@ class Scheduler:
             latents: Whether latents are wanted.
             freshness: How long their answer is wanted, and which stream they belong to; by default they may wait.
             allow_s: What the caller still has to do with the prediction before the answer is due.
+            turn: Their part in their stream, if they have one.
 
         Raises:
             Busy: Too much waits already.
@@ -143,12 +145,14 @@ class Scheduler:
             Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
             for part in ([frames] if len(frames) <= model.max_batch else _parts(frames, model.max_batch))
         ]
-        if fresh.stream is not None:
-            self._streams.enter(fresh.stream, fresh.newness)
+        if turn is not None:
+            turn.check(Stage.MODEL)
         alarm: asyncio.TimerHandle | None = None
         try:
             for old in self._backlog.push(jobs, now_s):
                 _settle_soon(old, superseded(), loop)
+            if turn is not None:
+                turn.reach(Stage.MODEL)
             self._wake_soon(loop)
             if fresh.due_s < math.inf:
                 alarm = loop.call_later(max(0.0, fresh.due_s - now_s), self._give_up, jobs)
@@ -160,8 +164,6 @@ class Scheduler:
         finally:
             if alarm is not None:
                 alarm.cancel()
-            if fresh.stream is not None:
-                self._streams.leave(fresh.stream)
         if len(done) == 1:
             prediction, started, ended, together = done[0]
             return Outcome(prediction, started - now_s, ended - started, 1 / together)

@@ -76,7 +76,7 @@ SEGMENT: Final[dict[str, Any]] = {
         ),
         _header(
             "X-Stream-Id",
-            "The camera. Only its newest frame is run: an older one that still waits is answered 409 `superseded`.",
+            "The camera. Its newest frame wins: an older one that waits, or comes late, is answered 409 `superseded`.",
             type="string",
             maxLength=128,
         ),

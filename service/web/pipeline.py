@@ -16,7 +16,7 @@ from service.web.answers import FORMS, Answer, Form, Result, choose, size_bound,
 from service.web.requests import read_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from service.call import Call
     from service.stages import Stages
@@ -46,7 +46,6 @@ class Pipeline:
         query: Query,
         forms: Sequence[Form],
         call: Call,
-        admit: Callable[[], None] = lambda: None,
     ) -> tuple[Form, Answer]:
         """Answer one request whose media type has been checked.
 
@@ -57,7 +56,6 @@ class Pipeline:
             query: What is asked for.
             forms: Forms of answer, in the order of the client's liking.
             call: What is known of the request.
-            admit: Called when the answer is there and has not been counted; may raise `Superseded`.
 
         Raises:
             BadRequest: The frames cannot be read, or no accepted form can hold their answer.
@@ -91,7 +89,6 @@ class Pipeline:
                 captured_s=call.freshness.captured_s,
             )
             answer = await stages.write(call, lambda: write(form, result), here=quick)
-            admit()
             encode.add(call.stages_s["encode"], time.perf_counter())
             stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
             if stages.watchers:
@@ -109,9 +106,10 @@ class Pipeline:
 
         Raises:
             Unavailable: There is no room, or too long a wait for the model.
-            Stale: The answer would come too late.
+            Stale: The answer would come too late, or a newer frame of the stream has come.
         """
         try:
+            self.stages.enter(call)
             allow_s = self._encode[form, True].expect_s(time.perf_counter())
             self.stages.scheduler.check(slot.engine, call.freshness, allow_s)
         except RobomaskError as error:

@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from service.connection.messages import Reply, content_length, first_values
 from service.errors import ModelUnknown, NotReady, RobomaskError
-from service.scheduling.freshness import STREAM, read_freshness
+from service.scheduling.freshness import STREAM, read_freshness, wall_at
 from service.web.answers import accepted
 from service.web.body import CancelledWithClient, read_body
 from service.web.middleware import CLIENT_GONE, PROBES, call_in, call_of, route_of
@@ -120,7 +120,7 @@ class Segment:
         check_media_type(content_type, _text(headers, b"content-encoding"), query)
         call.stream = headers.get(STREAM) or client or call.request_id
         call.slot = slot = self._models.slot(query.model, query.version, call.stream)
-        call.freshness = read_freshness(headers, call.arrived_s, time.time)
+        call.freshness = read_freshness(headers, call.arrived_s, wall_at)
         self._pipeline.check(slot, forms[0], call)
         return _Asked(slot, query, forms, content_type)
 

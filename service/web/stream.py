@@ -15,8 +15,8 @@ The protocol, version 1. Text messages are JSON objects; binary messages are fra
         gives; or, with another `accept`, `{"type": "answer", "seq": n, "request_id": ..., "content_type": ...,
         "bytes": ..., "confidence": [...], "model": {...}, "timing_ms": {...}, "age_ms": ...}` and right after it one
         binary message, the body that `/segment` gives. Answers come in the order of their frames.
-    -   `{"type": "superseded", "seq": n}`: a newer frame was ready before the model was free for this one, or has been
-        answered before it.
+    -   `{"type": "superseded", "seq": n}`: a newer frame came while this one waited to be decoded, was decoded while
+        this one waited for the model, or has been answered before it.
     -   `{"type": "error", "seq": n, "problem": {...}}`: the problem that `/segment` answers with. The stream goes on.
 5.  A frame costs a credit, and each of these messages gives one back. A client that sends a frame without a credit is
     told so and hung up on. With two credits or more the newest frame can always be sent while an older one runs.
@@ -55,7 +55,7 @@ from service.errors import (
     WebSocketExpected,
     quoted,
 )
-from service.scheduling.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness
+from service.scheduling.freshness import CAPTURED, DEADLINE, MAX_AGE, STREAM, Names, read_freshness, wall_at
 from service.scheduling.places import Places
 from service.web.answers import FORMS
 from service.web.middleware import call_of
@@ -167,7 +167,6 @@ class _Stream:
         self._frames: set[asyncio.Task[None]] = set()
         self._unsettled = 0
         self._seq = 0
-        self._answered = -1  # the newest frame that has its answer
 
     async def run(self) -> None:
         """Greet, then take frames until the client leaves or has to."""
@@ -283,19 +282,9 @@ class _Stream:
             if self._all.tracing is not None:
                 self._all.tracing.record(call, "frame of /stream", status, {"http.route": "/stream"})
 
-    def _keep_order(self, seq: int) -> None:
-        """Let no mask go out after that of a newer frame, which another core may have been quicker with.
-
-        Raises:
-            Superseded: It would.
-        """
-        if seq < self._answered:
-            raise Superseded("expected to answer before a newer frame of the same stream, which was quicker")
-        self._answered = seq
-
     async def _segment(self, seq: int, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query
-        freshness = read_freshness(asked.note, call.arrived_s, time.time, _NAMES, stream=self._stream)
+        freshness = read_freshness(asked.note, call.arrived_s, wall_at, _NAMES, stream=self._stream)
         call.freshness = replace(freshness, order=seq)
         pipeline.stages.reserve(call, len(asked.content))
         call.stream = self._whose
@@ -309,7 +298,6 @@ class _Stream:
             query=query,
             forms=(asked.form,),
             call=call,
-            admit=lambda: self._keep_order(seq),
         )
         return answer
 
@@ -401,7 +389,7 @@ def _read_url(query_string: bytes) -> tuple[Query, Form, dict[bytes, bytes]]:
     bounds = {_KEYS[name]: value.encode("utf-8", "replace") for name, value in own.items()}
     # A bound on age goes with capture times that are still to come; here only the numbers are looked at.
     probe = {CAPTURED: b"%f" % time.time(), **bounds} if MAX_AGE in bounds else bounds
-    read_freshness(probe, time.perf_counter(), time.time, _NAMES)
+    read_freshness(probe, time.perf_counter(), wall_at, _NAMES)
     return query, form, bounds
 
 

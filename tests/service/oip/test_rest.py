@@ -3,8 +3,11 @@
 import gzip
 import json
 import random
+import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +305,41 @@ def test_the_headers_of_segment_that_say_how_long_an_answer_is_wanted_count(
     assert_problem(post(service, request_for(), **{"X-Deadline-Ms": "0.001"}), 504, "deadline-missed", "within 0 ms")
     assert_problem(post(service, request_for(), **{"X-Deadline-Ms": "soon"}), 422, "parameter-invalid", "soon")
     assert post(service, request_for(_parameters={"timeout": 1 << 62}), **{"X-Stream-Id": "arm"}).is_success
+
+
+def test_of_frames_of_a_stream_that_wait_to_be_read_only_the_newest_is(repository: Path, assert_problem: Check) -> None:
+    many = np.repeat(FRAMES, 100, axis=0)
+    wanted = [{"name": "probability", "parameters": {"binary_data": True}}]
+    document = binary(shape=list(many.shape), parameters={"binary_data_size": many.nbytes}, _outputs=wanted)
+    head = json.dumps(document).encode()
+    pool = ThreadPoolExecutor(3)
+
+    def send(number: int, encoding: str) -> Future[httpx.Response]:
+        body = head + many.tobytes()
+        told = {
+            "Inference-Header-Content-Length": str(len(head)),
+            "X-Stream-Id": "arm",
+            "X-Captured-At": f"{begun_s + number}",
+            "Content-Encoding": encoding,
+        }
+        content = gzip.compress(body) if encoding == "gzip" else body
+        return pool.submit(running.client.post, INFER, content=content, headers=told)
+
+    with serving(repository, max_frames=128) as running:
+        begun_s = time.time() - 10
+        stages = running._server.config.app.express._segment._pipeline.stages  # type: ignore[union-attr]
+        go, held = threading.Event(), threading.Barrier(3)
+        for _ in range(2):
+            stages._codec.submit(lambda: (held.wait(60), go.wait(60)))
+        held.wait(60)
+        try:
+            older = send(1, "gzip")
+            while not stages.decoding._inside:
+                assert not older.done()
+            newer = send(2, "identity")
+            assert_problem(older.result(60), 409, "superseded", "newest frame of its stream")
+            assert_problem(send(1, "identity").result(60), 409, "superseded")
+        finally:
+            go.set()
+        assert newer.result(60).is_success
+        assert_problem(send(1, "gzip").result(60), 409, "superseded")

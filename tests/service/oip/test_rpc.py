@@ -197,6 +197,35 @@ def test_a_full_queue_says_when_to_come_again_and_a_cancelled_call_leaves_it(
     assert gauge(server, "robomask_queue_depth") == 0
 
 
+def test_of_frames_of_a_stream_only_the_newest_is_answered(
+    server: Running, channel: grpc.Channel, schema: Schema
+) -> None:
+    infer = caller(channel, schema, "ModelInfer")
+    begun_s = time.time() - 10
+
+    def send(number: int) -> Any:
+        told = (("x-stream-id", "arm"), ("x-captured-at", f"{begun_s + number}"))
+        return infer.future(request_for(schema), metadata=told)
+
+    with _Held(server) as held:
+        running = [infer.future(request_for(schema)) for _ in range(2)]
+        for _ in running:
+            held.entered.acquire()
+        older = send(1)
+        while gauge(server, "robomask_queue_depth") < 1:
+            pass
+        newer = send(2)
+        for overtaken in (older, send(0)):
+            with pytest.raises(grpc.RpcError) as caught:
+                overtaken.result(30)
+            assert caught.value.code() is grpc.StatusCode.ABORTED
+        held.go.set()
+        assert [len(call.result(30).raw_output_contents) for call in (*running, newer)] == [1, 1, 1]
+    with pytest.raises(grpc.RpcError) as caught:
+        send(1).result(30)
+    assert dict(caught.value.trailing_metadata())["robomask-error"] == "superseded"
+
+
 def outcome(running: Running, name: str) -> float:
     return gauge(running, f'robomask_frames_total{{outcome="{name}"}}')
 

@@ -6,15 +6,16 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
-from service.errors import Busy, DeadlineMissed
+from service.errors import Busy, DeadlineMissed, Superseded
 from service.scheduling.decoding import Decoding
 from service.scheduling.freshness import Freshness
+from service.scheduling.streams import Stage, Streams
 
 WORK_S = 0.02
 
@@ -176,5 +177,140 @@ def test_without_a_deadline_the_wait_has_a_bound_and_so_has_the_number() -> None
         assert answers[4].retry_after_s == 1
         assert answers[5:7] == ["done"] * 2
         assert isinstance(answers[7], Busy)
+
+    asyncio.run(scenario())
+
+
+class Camera:
+    """Frames of one stream that are to be decoded, the next always newer, and what has been decoded."""
+
+    def __init__(self, decoding: Decoding, streams: Streams) -> None:
+        self.decoding = decoding
+        self.streams = streams
+        self.decoded: list[str] = []
+        self.newness = 0.0
+
+    async def send(self, name: str, due_in_s: float = math.inf, newness: float | None = None) -> asyncio.Task[object]:
+        self.newness += 1
+        return await waiting(self._decode(name, fresh(due_in_s), self.newness if newness is None else newness))
+
+    async def _decode(self, name: str, freshness: Freshness, newness: float) -> None:
+        turn = self.streams.open("camera", newness)
+        try:
+            await self.decoding.run(lambda: self.decoded.append(name), freshness, turn)
+        finally:
+            turn.leave()
+
+
+async def waiting(coroutine: Coroutine[None, None, object]) -> asyncio.Task[object]:
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    return task
+
+
+def test_a_newer_frame_of_a_stream_is_decoded_in_the_place_of_the_older_one_which_is_told_at_once() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=100, limit_s=10)
+            camera = Camera(decoding, Streams())
+            with held(codec):
+                older = [await camera.send(name) for name in ("a", "b")]
+                other = await waiting(decoding.run(lambda: camera.decoded.append("other"), fresh()))
+                older.append(await camera.send("c"))
+                newest = await camera.send("d")
+                await asyncio.wait(older)  # while the only thread is held
+                assert all(isinstance(task.exception(), Superseded) for task in older)
+                late = await camera.send("old", newness=1.5)
+                await asyncio.wait([late])
+                assert isinstance(late.exception(), Superseded)
+            await asyncio.gather(newest, other)
+            assert camera.decoded == ["d", "other"]
+            assert len(camera.streams) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_is_quicker_than_the_threads_is_decoded_now_and_then() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=100, limit_s=10)
+            camera = Camera(decoding, Streams())
+            decoded_at = []
+            for _ in range(5):
+                with held(codec):
+                    burst = [await camera.send("frame") for _ in range(4)]
+                await waiting(decoding.run(work, fresh()))  # others are never out of work
+                await burst[-1]
+                decoded_at.append(len(camera.decoded))
+            assert decoded_at == [1, 2, 3, 4, 5]
+
+    asyncio.run(scenario())
+
+
+def test_a_frame_that_is_not_let_in_ends_the_wait_of_no_other() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=100, limit_s=10)
+            known(decoding)
+            camera = Camera(decoding, Streams())
+            with held(codec):
+                before = [await waiting(decoding.run(work, fresh())) for _ in range(20)]
+                older = await camera.send("older")
+                hasty = await camera.send("hasty", due_in_s=WORK_S / 10)
+                await asyncio.wait([hasty])
+                assert isinstance(hasty.exception(), DeadlineMissed)
+            await asyncio.gather(older, *before)
+            assert camera.decoded == ["older"]
+
+    asyncio.run(scenario())
+
+
+def test_a_frame_takes_the_place_of_an_older_one_also_where_there_is_none_for_others() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=1, limit_s=10)
+            camera = Camera(decoding, Streams())
+            with held(codec):
+                await camera.send("older")
+                newer = await camera.send("newer")
+                with pytest.raises(Busy):
+                    await decoding.run(work, fresh())
+            await newer
+            assert camera.decoded == ["newer"]
+
+    asyncio.run(scenario())
+
+
+def test_one_that_is_ready_for_the_model_ends_the_wait_of_older_ones_to_be_decoded_and_frees_their_places() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=1, limit_s=10)
+            camera = Camera(decoding, Streams())
+            with held(codec):
+                older = await camera.send("older")
+                quick = camera.streams.open("camera", 2.0)
+                quick.reach(Stage.MODEL)
+                await asyncio.wait([older])
+                assert isinstance(older.exception(), Superseded)
+                next_one = await waiting(decoding.run(work, fresh()))
+            await next_one
+            assert camera.decoded == []
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_while_its_frame_waits_is_no_trouble_to_the_next_frame() -> None:
+    async def scenario() -> None:
+        with ThreadPoolExecutor(1) as codec:
+            decoding = Decoding(codec, 1, limit=2, limit_s=10)
+            camera = Camera(decoding, Streams())
+            with held(codec):
+                gone = await camera.send("gone")
+                gone.cancel()
+                newer = await camera.send("newer")
+                await asyncio.wait([gone])
+                assert gone.cancelled()
+            await newer
+            assert camera.decoded == ["newer"]
 
     asyncio.run(scenario())

@@ -24,7 +24,7 @@ NOW = 1_764_000_000.0
 
 def read(**headers: str) -> Freshness:
     named = {f"x-{name.replace('_', '-')}".encode(): value.encode() for name, value in headers.items()}
-    return read_freshness(named, 100.0, lambda: NOW)
+    return read_freshness(named, 100.0, lambda _: NOW)
 
 
 def value_of(running: Running, name: str, **labels: str) -> float:

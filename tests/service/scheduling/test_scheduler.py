@@ -15,6 +15,7 @@ from service.errors import Busy, DeadlineMissed, ModelFault, Superseded
 from service.scheduling import scheduler as scheduler_module
 from service.scheduling.freshness import Freshness
 from service.scheduling.scheduler import Scheduler
+from service.scheduling.streams import Streams
 
 POISON = 255
 
@@ -324,6 +325,23 @@ def test_closing_finishes_what_waits() -> None:
     asyncio.run(scenario())
 
 
+async def in_stream(
+    scheduler: Scheduler, streams: Streams, model: Sums, value: int, freshness: Freshness
+) -> asyncio.Task[object]:
+    """A frame of a stream that waits in the queue, or has been refused."""
+
+    async def submit() -> object:
+        turn = streams.open(freshness.stream, freshness.newness)
+        try:
+            return await scheduler.submit(model, frames_of(value), latents=False, freshness=freshness, turn=turn)
+        finally:
+            turn.leave()
+
+    task = asyncio.create_task(submit())
+    await asyncio.sleep(0)
+    return task
+
+
 def test_a_newer_frame_of_a_stream_takes_the_place_of_an_older_one_that_waits() -> None:
     async def scenario() -> None:
         with scheduler_of() as scheduler:
@@ -390,11 +408,12 @@ def test_a_frame_taken_before_one_that_waits_is_the_older_one_even_if_it_comes_l
         with scheduler_of() as scheduler:
             model = Sums(max_batch=1)
             first = await held(scheduler, model)
-            newer = await queued(scheduler, model, (1,), freshness=fresh(stream="a", captured_s=50.0))
+            streams = Streams()
+            newer = await in_stream(scheduler, streams, model, 1, fresh(stream="a", captured_s=50.0))
             with pytest.raises(Superseded):
-                await scheduler.submit(model, frames_of(2), latents=False, freshness=fresh(stream="a", captured_s=49.0))
+                await (await in_stream(scheduler, streams, model, 2, fresh(stream="a", captured_s=49.0)))
             model.go.set()
-            await asyncio.gather(first, *newer)
+            await asyncio.gather(first, newer)
             assert model.batches == [[0], [1]]
 
     asyncio.run(scenario())
@@ -405,16 +424,15 @@ def test_a_frame_that_runs_is_not_superseded_and_streams_are_forgotten_with_thei
         with scheduler_of() as scheduler:
             model = Sums(max_batch=1)
             model.go.clear()
-            running = asyncio.create_task(
-                scheduler.submit(model, frames_of(1), latents=False, freshness=fresh(stream="a"))
-            )
+            streams = Streams()
+            running = await in_stream(scheduler, streams, model, 1, fresh(stream="a"))
             await asyncio.to_thread(model.entered.acquire)
-            newer = await queued(scheduler, model, (2,), freshness=fresh(stream="a"))
-            assert len(scheduler._streams) == 1
+            newer = await in_stream(scheduler, streams, model, 2, fresh(stream="a"))
+            assert len(streams) == 1
             model.go.set()
-            await asyncio.gather(running, *newer)
+            await asyncio.gather(running, newer)
             assert model.batches == [[1], [2]]
-            assert len(scheduler._streams) == 0
+            assert len(streams) == 0
 
     asyncio.run(scenario())
 
