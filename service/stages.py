@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import BadRequest, ModelFault, RobomaskError, Stale, Superseded, Unavailable
+from service.scheduling.encoding import Encoding
 from service.scheduling.streams import Streams
 from service.telemetry.metrics import STAGES
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from service.engine import Prediction
     from service.frames.limits import Limits, MemoryBudget
     from service.scheduling.decoding import Decoding
+    from service.scheduling.encoding import Bulk
     from service.scheduling.scheduler import Scheduler
     from service.telemetry.metrics import Metrics
     from service.versions.faults import Faults
@@ -75,6 +76,7 @@ class Stages:
         self._streams = Streams()
         self._faults = faults
         self._codec = codec
+        self.encoding = Encoding(codec)
         self._metrics = metrics
         self._seconds = {stage: metrics.stages.labels(stage) for stage in STAGES}
 
@@ -139,22 +141,27 @@ class Stages:
             raise freshness.missed("the machine came to it too late")
         return outcome.prediction
 
-    async def write(self, call: Call, work: Callable[[], _T], *, here: bool) -> _T:
-        """Write the answer, here or on a thread; its time counts from when it was ready, not from when a thread was.
+    async def write(self, call: Call, work: Callable[[], _T], bulk: Bulk | None) -> _T:
+        """Write the answer, on a thread, or here if there is no bulk of it.
+
+        Its time counts from when it was ready, not from when a thread was.
 
         With the answer, which has to be sent without another wait, the frames are the newest answered of their stream.
 
         Raises:
-            Superseded: A newer frame of the stream has been answered before.
+            Stale: It would be late, or a newer frame of the stream has been answered before.
         """
         started_s = time.perf_counter()
-        if here:
+        if bulk is None:
             answer = work()
         else:
             if call.turn is not None:
                 call.turn.check()
-            answer = await asyncio.get_running_loop().run_in_executor(self._codec, work)
-        self._took(call, "encode", time.perf_counter() - started_s)
+            answer = await self.encoding.run(work, call.freshness, bulk)
+        ended_s = time.perf_counter()
+        self._took(call, "encode", ended_s - started_s)
+        if ended_s > call.freshness.due_s:
+            raise call.freshness.missed("encoding its answer took longer than expected")
         if call.turn is not None:
             call.turn.answer()
         return answer

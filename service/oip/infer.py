@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import BodyMalformed, MediaTypeUnsupported, quoted
 from service.frames.masks import judge
+from service.scheduling.encoding import Bulk
 from service.versions.watch import Seen
 
 if TYPE_CHECKING:
@@ -94,17 +95,18 @@ class Tensors:
                 call.freshness = dataclasses.replace(
                     call.freshness, arrived_s=call.arrived_s, due_s=own_s, by_age=False
                 )
-        prediction = await stages.infer(call, slot, inference.frames, latents=inference.latents)
+        binary = all(binary for _, binary in inference.outputs)
+        light = quick and binary and inference.answer_bytes <= _QUICK_ANSWER_BYTES
+        bulk = None if light else Bulk(("tensors", binary), len(inference.frames) + inference.answer_bytes)
+        allow_s = 0.0 if bulk is None else stages.encoding.reckon_s(bulk, call.freshness)
+        prediction = await stages.infer(call, slot, inference.frames, latents=inference.latents, allow_s=allow_s)
         probability, threshold = prediction.probability, slot.manifest.threshold
 
         def finish() -> tuple[_T, list[tuple[float, float]]]:
             verdicts = [judge(one, threshold) for one in probability]
             return write(inference, prediction), [(one.area / one.robot.size, one.confidence) for one in verdicts]
 
-        light = (
-            quick and inference.answer_bytes <= _QUICK_ANSWER_BYTES and all(binary for _, binary in inference.outputs)
-        )
-        answer = await stages.write(call, finish, here=light)
+        answer = await stages.write(call, finish, bulk)
         if stages.watchers:
             frames = [frame.copy() for frame in inference.frames]  # views of a body, which is not to be kept for them
             stages.watchers.answered(Seen(slot, frames, probability, call.stream, time.perf_counter()))

@@ -31,6 +31,7 @@ class Errand(Generic[_T]):
 
     Attributes:
         outcome: The result, and the seconds that it took.
+        started_s: When a thread began with it, `time.perf_counter`; None before that.
     """
 
     def __init__(self, work: Callable[[], _T], freshness: Freshness, *, waited: str, lasted: str) -> None:
@@ -38,6 +39,7 @@ class Errand(Generic[_T]):
         self.freshness: Final = freshness
         self.waited: Final = waited
         self.lasted: Final = lasted
+        self.started_s: float | None = None
         self.outcome: Final[Future[tuple[_T, float]]] = Future()
 
     def fail(self, error: Exception) -> None:
@@ -78,7 +80,8 @@ class Seat:
         except TimeoutError:
             if outcome.done() and not outcome.cancelled():
                 outcome.result()  # it knows better
-            raise errand.freshness.missed(errand.waited if self.leave(errand) else errand.lasted) from None
+            self.leave(errand)
+            raise errand.freshness.missed(errand.waited if errand.started_s is None else errand.lasted) from None
         finally:
             self.leave(errand)
 
@@ -114,6 +117,7 @@ def _do(errand: Errand[Any]) -> None:
     if started_s > errand.freshness.due_s:
         errand.outcome.set_exception(errand.freshness.missed(errand.waited))
         return
+    errand.started_s = started_s
     try:
         result = errand.work()
     except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it

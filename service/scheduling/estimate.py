@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-__all__ = ["RunTime", "StageTime"]
+__all__ = ["RunTime", "SizedTime", "StageTime"]
 
 _WEIGHT: Final = 0.1
+_SIZED_WEIGHT: Final = 0.25
 _STALE_S: Final = 1.0
 _HALVES_S: Final = 30.0
 _PAYS: Final = 0.7
@@ -124,3 +125,34 @@ class StageTime:
             at_work: Whether the stage has something to do now: then nothing is forgotten, as a result may take long.
         """
         return self._s if at_work or now_s - self._updated_s <= _STALE_S else 0.0
+
+
+class SizedTime:
+    """What a stage takes for things of different sizes, learnt apart where one is four times another.
+
+    What does not grow with the size is a larger share of the smaller: one would be a wrong measure for the other. After
+    a second in which nothing came of a size, half of what is known counts with every further second: what is refused
+    teaches nothing.
+    """
+
+    __slots__ = ("_rates",)
+
+    def __init__(self) -> None:
+        self._rates: dict[int, tuple[float, float]] = {}  # seconds for each unit of size, and when that was learnt
+
+    def add(self, seconds: float, size: int, now_s: float) -> None:
+        """Learn from one time."""
+        rate = seconds / size
+        known, updated_s = self._rates.get(_order(size), (rate, now_s))
+        if now_s - updated_s <= _STALE_S:
+            rate = known + _SIZED_WEIGHT * (rate - known)
+        self._rates[_order(size)] = rate, now_s
+
+    def expect_s(self, size: int, now_s: float) -> float:
+        """The time to reckon with; 0 if nothing is known of this size."""
+        rate, updated_s = self._rates.get(_order(size), (0.0, now_s))
+        return rate * size * math.exp2(-max(0.0, now_s - updated_s - _STALE_S))
+
+
+def _order(size: int) -> int:
+    return size.bit_length() // 2

@@ -40,6 +40,7 @@ __all__ = [
     "choose",
     "is_quick",
     "size_bound",
+    "size_of",
     "write",
 ]
 
@@ -151,6 +152,12 @@ def is_quick(frames: Sequence[Frame], query: Query) -> bool:
     """Whether writing the answer takes less than waking another thread to do it: a few pixels and no latents."""
     pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
     return pixels <= _QUICK_PIXELS and not query.latents
+
+
+def size_of(form: Form, frames: Sequence[Frame], query: Query) -> int:
+    """What the time to write the answer grows with: pixels, each drawn and packed, and the bytes that come of them."""
+    pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
+    return pixels + size_bound(form, frames, query)
 
 
 def size_bound(form: Form, frames: Sequence[Frame], query: Query) -> int:

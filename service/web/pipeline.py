@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.errors import RobomaskError
+from service.scheduling.encoding import Bulk
 from service.scheduling.estimate import StageTime
 from service.versions.watch import Seen
 from service.web import answers, requests
@@ -35,7 +36,7 @@ class Pipeline:
 
     def __init__(self, stages: Stages) -> None:
         self.stages = stages
-        self._encode = {(form, quick): StageTime() for form in FORMS for quick in (True, False)}
+        self._encode = {form: StageTime() for form in FORMS}  # of answers that are written on the event loop
 
     async def segment(
         self,
@@ -70,14 +71,17 @@ class Pipeline:
             call.frames = len(frames)
             form = choose(forms, frames, query)
             stages.reserve(call, size_bound(form, frames, query))
-            quick = answers.is_quick(frames, query)
-            encode = self._encode[form, quick]
+            bulk = None if answers.is_quick(frames, query) else Bulk(form, answers.size_of(form, frames, query))
+            if bulk is None:
+                allow_s = self._encode[form].expect_s(time.perf_counter())
+            else:
+                allow_s = stages.encoding.reckon_s(bulk, call.freshness)
             prediction = await stages.infer(
                 call,
                 slot,
                 frames[0].pixels[np.newaxis] if len(frames) == 1 else np.stack([frame.pixels for frame in frames]),
                 latents=query.latents,
-                allow_s=encode.expect_s(time.perf_counter()),
+                allow_s=allow_s,
             )
             result = Result(
                 frames=frames,
@@ -88,8 +92,9 @@ class Pipeline:
                 stages_s=call.stages_s,
                 captured_s=call.freshness.captured_s,
             )
-            answer = await stages.write(call, lambda: write(form, result), here=quick)
-            encode.add(call.stages_s["encode"], time.perf_counter())
+            answer = await stages.write(call, lambda: write(form, result), bulk)
+            if bulk is None:
+                self._encode[form].add(call.stages_s["encode"], time.perf_counter())
             stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
             if stages.watchers:
                 pixels = [frame.pixels for frame in frames]
@@ -110,7 +115,7 @@ class Pipeline:
         """
         try:
             self.stages.enter(call)
-            allow_s = self._encode[form, True].expect_s(time.perf_counter())
+            allow_s = self._encode[form].expect_s(time.perf_counter())
             self.stages.scheduler.check(slot.engine, call.freshness, allow_s)
         except RobomaskError as error:
             self.stages.failed(slot, call, error)

@@ -1,6 +1,8 @@
 """What times to reckon with."""
 
-from service.scheduling.estimate import RunTime, StageTime
+import pytest
+
+from service.scheduling.estimate import RunTime, SizedTime, StageTime
 
 
 def test_a_machine_that_was_busy_for_a_while_is_tried_again_with_growing_hope() -> None:
@@ -43,3 +45,23 @@ def test_a_stage_is_forgotten_after_a_second_unless_it_is_at_work() -> None:
     assert stage.expect_s(6.5, at_work=True) > 0.3
     stage.add(0.002, 7.0)
     assert stage.expect_s(7.0) <= 0.002
+
+
+def test_small_things_are_no_measure_for_large_ones_and_those_of_about_one_size_share_theirs() -> None:
+    stage = SizedTime()
+    stage.add(0.002, 40_000, 0.0)
+    assert stage.expect_s(8_000_000, 0.0) == 0
+    stage.add(0.3, 8_000_000, 0.0)
+    assert stage.expect_s(6_000_000, 0.0) == pytest.approx(0.225)
+    assert stage.expect_s(40_000, 0.0) == 0.002
+
+
+def test_a_size_of_which_nothing_comes_is_tried_again_with_growing_hope() -> None:
+    stage = SizedTime()
+    stage.add(8.0, 1000, 0.0)
+    assert stage.expect_s(1000, 1.0) == 8
+    assert stage.expect_s(1000, 4.0) == pytest.approx(1)
+    stage.add(0.5, 1000, 4.0)  # the machine has been busy for a while
+    assert stage.expect_s(1000, 4.0) == 0.5
+    stage.add(0.1, 1000, 4.1)
+    assert stage.expect_s(1000, 4.1) == pytest.approx(0.4)
