@@ -17,7 +17,7 @@ from service.commands.refusal import refuse
 from service.files.config import SegmentConfig
 from service.files.errors import FilesError, NotOurs, NotWritten, OptionsDiffer, ResultsInUse
 from service.files.journal import Journal
-from service.files.names import JOURNAL, RESULTS
+from service.files.names import JOURNAL, RESULTS, is_of_video
 from service.files.owned import refuse_other_annotations, refuse_results
 from service.files.ray_job import segment_on_ray, settled
 from service.files.results import ANNOTATIONS, Writing, write_coco
@@ -27,7 +27,18 @@ from service.files.sources import Source, count_frames, find
 
 __all__ = ["main"]
 
-_CHANGES_MASKS = {"engine", "models", "model", "version", "precision", "threshold", "fit", "masks", "overlays"}
+_CHANGES_MASKS = {
+    "engine",
+    "models",
+    "model",
+    "version",
+    "precision",
+    "threshold",
+    "fit",
+    "masks",
+    "overlays",
+    "frames",
+}
 _TELLING = (NotOurs, NotWritten, OptionsDiffer, ResultsInUse)
 """Errors that say themselves what becomes of what is done."""
 
@@ -89,11 +100,13 @@ def _config(argv: list[str]) -> SegmentConfig:
 
 
 def _run(config: SegmentConfig) -> Outcome:
-    masks, overlays = (config.out / kind for kind in RESULTS)
-    sources = find(config.inputs, [masks, overlays])
+    masks, overlays, frames = folders = [config.out / kind for kind in RESULTS]
+    sources = find(config.inputs, folders)
     asked = settled(_asked(config)) if config.engine == "ray" else _asked(config)
     here = contextlib.nullcontext() if config.engine == "ray" else contextlib.closing(_segmenter(config.url, asked))
-    writing = Writing(masks if config.masks else None, overlays if config.overlays else None)
+    writing = Writing(
+        masks if config.masks else None, overlays if config.overlays else None, frames if config.frames else None
+    )
     with here as segmenter, Journal(config.out / JOURNAL, _options(config, asked, segmenter)) as journal:
         _begin(config, sources, journal, writing)
         if isinstance(segmenter, RemoteSegmenter) and len(journal.models) == 1:
@@ -116,30 +129,36 @@ def _run(config: SegmentConfig) -> Outcome:
                     *(sources, segmenter, journal, writing), every=config.every, jobs=config.jobs, on_frame=on_frame
                 )
         if config.coco:
-            _annotate(config, sources, journal)
+            _annotate(config, sources, journal, writing)
     return outcome
 
 
 def _begin(config: SegmentConfig, sources: list[Source], journal: Journal, writing: Writing) -> None:
     """Find out what is to be done, and see that nothing of somebody else's is lost by it."""
     readable = [source for source in sources if source.fault is None]
-    journal.begin(readable, writing.folders)
+    journal.begin(readable, writing.files_of)
     if journal.is_new:
         refuse_results(readable, writing)
     if config.coco:
         refuse_other_annotations(config.out / ANNOTATIONS, journal.annotations)
 
 
-def _annotate(config: SegmentConfig, sources: list[Source], journal: Journal) -> None:
+def _annotate(config: SegmentConfig, sources: list[Source], journal: Journal, writing: Writing) -> None:
     """Write the COCO file, of frames that have a picture of their own: without it they are no use to training."""
     path = config.out / ANNOTATIONS
     done = journal.entries_of(sources, config.every)
     pictures = {source.name for source in sources if not source.is_video}
-    listed = [entry for entry in done if entry.name in pictures or (config.out / entry.name).is_file()]
+    listed = []
+    for entry in done:
+        if writing.frames is not None and is_of_video(entry.name):
+            written = (writing.frames / entry.name).relative_to(config.out).as_posix()
+            listed.append(entry.model_copy(update={"name": written}))
+        elif entry.name in pictures or (config.out / entry.name).is_file():
+            listed.append(entry)
     if len(listed) < len(done):
         print(
             f"robomask segment: {path}: expected a picture for each frame, found none for {len(done) - len(listed)} "
-            "frames of videos, which are left out; to have them in it, segment them as pictures",
+            "frames of videos, which are left out; to have them in it, give --frames and another --out",
             file=sys.stderr,
         )
     write_coco(path, listed, journal)

@@ -50,6 +50,7 @@ class SegmentConfig(Arguments):
     fit: Fit = Field("stretch", description="how a frame that is not square becomes 64x64")
     masks: bool = Field(True, description="write each mask as PNG, 0 or 255, to masks/")
     overlays: bool = Field(False, description="write each frame with its mask over it, as PNG, to overlays/")
+    frames: bool = Field(False, description="write each frame of a video as PNG, to video-frames/: --coco lists them")
     coco: bool = Field(False, description="write the masks of all pictures as one COCO file, annotations.coco.json")
     every: int = Field(1, ge=1, description="of a video take every n-th frame")
     jobs: int = Field(default_factory=lambda: 2 * usable_cores(), ge=1, le=256, description="frames in work at a time")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.files.errors import FilesError, NotWritten, ResultsInUse
 from service.files.journal_head import check_head, head_of
-from service.files.names import frame_of_video, mask_name
+from service.files.names import frame_of_video
 from service.files.whole import prepare, put
 
 try:
@@ -19,7 +19,7 @@ except ImportError:  # Windows has none: there two runs are not kept apart
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import TracebackType
@@ -147,18 +147,18 @@ class Journal:
         """SHA-256 of every COCO file that was written."""
         return self._annotations
 
-    def begin(self, sources: Sequence[Source], results: Sequence[Path]) -> None:
+    def begin(self, sources: Sequence[Source], files_of: Callable[[str], Sequence[Path]]) -> None:
         """Forget what was done of other files of the same names, or has left no result.
 
         Args:
             sources: What is to be done; a file of the same name may be another folder's, or recorded anew since.
-            results: Folders in which each frame that is done has a file.
+            files_of: The results that a frame of a name has when it is done.
         """
         self._stamps = {source.name: source.stamp for source in sources}
         for name, entry in list(self.done.items()):
             stamp = self._stamp(name)
             is_other = bool(entry.stamp) and stamp != entry.stamp
-            if stamp and (is_other or not all((folder / mask_name(name)).exists() for folder in results)):
+            if stamp and (is_other or not all(file.exists() for file in files_of(name))):
                 self.forgotten[name] = self.done.pop(name)
 
     def entries_of(self, sources: Sequence[Source], every: int) -> list[Entry]:

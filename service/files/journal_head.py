@@ -50,6 +50,8 @@ def _as_written_now(line: str, options: Mapping[str, Any], models: AbstractSet[s
         return line
     if "url" in head:  # the address, with whatever passwords were in it, where now is only whether there was one
         head["service"] = head.pop("url") is not None
+    if "frames" in options:
+        head.setdefault("frames", False)  # there was no such option
     chosen = options.get("version")
     if head.get("version") is None and chosen is not None:  # what was chosen did not stand there, but in each frame
         head["version"] = chosen if {ModelName.parse(model).version for model in models} == {chosen} else None

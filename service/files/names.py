@@ -6,11 +6,12 @@ import re
 from pathlib import PurePosixPath
 from typing import Final
 
-__all__ = ["JOURNAL", "RESULTS", "frame_name", "frame_of_video", "mask_name"]
+__all__ = ["JOURNAL", "RESULTS", "VIDEOS", "frame_name", "frame_of_video", "is_of_video", "mask_name"]
 
 JOURNAL: Final = "segment.jsonl"
-RESULTS: Final = ("masks", "overlays")
+RESULTS: Final = ("masks", "overlays", "video-frames")
 """Folders beside it."""
+VIDEOS: Final = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif"})
 _DIGITS: Final = 6
 _FRAME: Final = re.compile(rf"(?P<video>.+)/(?P<index>\d{{{_DIGITS},}})\.png", re.DOTALL)
 
@@ -41,3 +42,13 @@ def frame_of_video(name: str) -> tuple[str, int] | None:
     """
     parts = _FRAME.fullmatch(name)
     return (parts["video"], int(parts["index"])) if parts else None
+
+
+def is_of_video(name: str) -> bool:
+    """Whether this is the name of a frame of a video, and not that of a picture in a folder.
+
+    >>> is_of_video("clip.mp4/000012.png"), is_of_video("folder/000012.png")
+    (True, False)
+    """
+    parts = frame_of_video(name)
+    return parts is not None and PurePosixPath(parts[0]).suffix.lower() in VIDEOS

@@ -54,15 +54,15 @@ def refuse_other_results(name: str, writing: Writing, before: Entry | None) -> N
         before: What was found in the frame when it was done before, in an earlier picture of its name perhaps.
 
     Raises:
-        FrameFailed: A mask or an overlay is there that is neither the same nor the one from before.
+        FrameFailed: A mask, an overlay or a picture is there that is neither the same nor the one from before.
     """
-    for folder in writing.folders:
-        file = folder / mask_name(name)
+    mask = None if writing.masks is None else writing.masks / mask_name(name)
+    for file in writing.files_of(name):
         if not file.exists() or is_there(file):  # the same: the journal may have lost what was written last
             continue
         if before is None:
             raise FrameFailed(f"{file}: {_EXPECTED}; {_ADVICE}")
-        if folder == writing.masks and not _shows(file, before):
+        if file == mask and not _shows(file, before):
             raise FrameFailed(f"{file}: expected the mask as it was written, found one changed since; {_ADVICE}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from service.files.errors import FrameFailed, NotWritten
-from service.files.names import mask_name
+from service.files.names import is_of_video, mask_name
 from service.files.owned import refuse_other_annotations, refuse_other_results
 from service.files.whole import discard, prepare, put
 from service.frames.decode import pixels
@@ -34,15 +34,27 @@ _OPACITY: Final = 0.55
 
 
 class Writing(NamedTuple):
-    """What is written of each frame, and where; None for not at all."""
+    """What is written of each frame, and where; None for not at all.
+
+    Attributes:
+        masks: For masks.
+        overlays: For frames with their masks over them.
+        frames: For the frames of videos themselves.
+    """
 
     masks: Path | None
     overlays: Path | None
+    frames: Path | None = None
 
     @property
     def folders(self) -> list[Path]:
-        """In which each frame that is done has a file."""
+        """Where anything is written."""
         return [folder for folder in self if folder is not None]
+
+    def files_of(self, name: str) -> list[Path]:
+        """All that is written of a frame of this name."""
+        folders = self.folders if is_of_video(name) else [self.masks, self.overlays]
+        return [folder / mask_name(name) for folder in folders if folder is not None]
 
 
 def pixels_of(frame: Content) -> NDArray[np.uint8]:
@@ -93,7 +105,7 @@ def note(entry: Entry, journal: Journal, writing: Writing) -> None:
         FrameFailed: It would take the place of somebody's work.
         NotWritten: The journal cannot be written.
     """
-    files = [folder / mask_name(entry.name) for folder in writing.folders]
+    files = writing.files_of(entry.name)
     try:
         refuse_other_results(entry.name, writing, journal.forgotten.get(entry.name))
     except FrameFailed:

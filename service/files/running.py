@@ -11,7 +11,7 @@ import numpy as np
 
 from service.files.errors import FilesError, FrameFailed
 from service.files.journal import Entry, Journal
-from service.files.names import mask_name
+from service.files.names import is_of_video, mask_name
 from service.files.results import Writing, note, overlay, pixels_of, prepare_png
 from service.files.sources import frames_of
 from service.frames.masks import describe
@@ -163,6 +163,8 @@ def segment_one(name: str, frame: Content, segmenter: Segmenter, writing: Writin
         prepare_png(writing.masks / mask_name(name), found.mask * np.uint8(255))
     if writing.overlays is not None:
         prepare_png(writing.overlays / mask_name(name), overlay(pixels_of(frame), found.mask))
+    if writing.frames is not None and is_of_video(name):
+        prepare_png(writing.frames / mask_name(name), pixels_of(frame))
     facts = describe(Patch.of(found.mask))
     height, width = found.mask.shape
     return Entry(

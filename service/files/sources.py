@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from service.files.errors import FilesError, FrameFailed
 from service.files.folders import walk
-from service.files.names import frame_name, mask_name
+from service.files.names import VIDEOS, frame_name, mask_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +23,7 @@ __all__ = ["Content", "Source", "count_frames", "find", "frames_of"]
 Content: TypeAlias = bytes | NDArray[np.uint8]
 """An encoded picture, or a decoded frame uint8 [H,W,3] RGB."""
 
-_PICTURES: Final = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-_VIDEOS: Final = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".gif"}
+_PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 class Source(NamedTuple):
@@ -52,7 +51,7 @@ class Source(NamedTuple):
     @property
     def is_video(self) -> bool:
         """Whether it has many frames."""
-        return self.path.suffix.lower() in _VIDEOS
+        return self.path.suffix.lower() in VIDEOS
 
 
 def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
@@ -74,7 +73,7 @@ def find(paths: Sequence[Path], results: Sequence[Path] = ()) -> list[Source]:
         if path.is_dir():
             inside = _inside(path, results)
             if not inside:
-                kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(_VIDEOS)})"
+                kinds = f"pictures ({_list(_PICTURES)}) or videos ({_list(VIDEOS)})"
                 raise FilesError(f"{path}: expected {kinds}, found none")
             found.extend(inside)
         elif path.is_file():
@@ -99,7 +98,7 @@ def _refuse_clashes(found: Iterable[Source]) -> None:
 def _inside(folder: Path, results: Sequence[Path]) -> list[Source]:
     """Pictures and videos in a folder, and what cannot be read."""
     listed = walk(folder, results)
-    fitting = [Source(path, _name(path, folder)) for path in listed.files if path.suffix.lower() in _PICTURES | _VIDEOS]
+    fitting = [Source(path, _name(path, folder)) for path in listed.files if path.suffix.lower() in _PICTURES | VIDEOS]
     return sorted([*fitting, *(Source(path, _name(path, folder), fault) for path, fault in listed.faults)])
 
 
@@ -169,5 +168,5 @@ def _av() -> ModuleType:
     return av
 
 
-def _list(suffixes: set[str]) -> str:
+def _list(suffixes: frozenset[str]) -> str:
     return ", ".join(sorted(suffixes))

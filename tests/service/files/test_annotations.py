@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from service_kit import golden_frames, png
 
 from service.commands.segment import main
@@ -59,7 +60,7 @@ def test_frames_of_videos_are_left_out_and_that_is_said(
     assert main(command) == 0
     said = capsys.readouterr().err
     assert f"{folder / COCO}: expected a picture for each frame, found none for 5 frames of videos" in said
-    assert "segment them as pictures" in said
+    assert "give --frames and another --out" in said
     assert listed(folder) == ["a.png", "b.png"]
     assert len(read_frames(folder)) == 2
 
@@ -78,3 +79,42 @@ def test_frames_of_videos_that_have_pictures_beside_it_are_in_it_as_far_as_they_
     assert main([*command, "--every", "4"]) == 0
     assert listed(out) == ["clip.mp4/000000.png", "clip.mp4/000004.png"]
     assert "left out" not in capsys.readouterr().err
+
+
+def test_frames_of_videos_are_written_where_that_is_asked_for_and_make_a_data_set(
+    folder: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    video(folder / "clip.mp4", 5)
+    (folder / "000001.png").write_bytes(png(golden_frames()[2]))  # a picture, though named as a frame
+    for _ in range(2):  # what is written is no input the next time
+        assert main([*command, "--frames", "--every", "2"]) == 0
+        names = [f"video-frames/clip.mp4/{index:06}.png" for index in (0, 2, 4)]
+        assert listed(folder) == ["000001.png", "a.png", "b.png", *names]
+    assert "6 frames segmented, 0 failed" in (said := capsys.readouterr().out)
+    assert "0 frames segmented, 6 had been before" in said
+    shown = np.asarray(Image.open(folder / names[0]))
+    assert shown.shape == (48, 64, 3)
+    assert shown[..., 0].min() > 200
+    assert sorted(path.name for path in (folder / "video-frames").iterdir()) == ["clip.mp4"]
+    assert len(read_frames(folder)) == 6
+
+
+def test_a_frame_that_was_deleted_is_written_again_and_what_somebody_put_there_stays(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video(tmp_path / "clip.mp4", 2)
+    place = tmp_path / "out" / "video-frames" / "clip.mp4"
+    place.mkdir(parents=True)
+    own = place / "000001.png"
+    own.write_bytes(b"somebody's")
+    command = [str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "out"), "--models", str(repository)]
+    assert main([*command, "--frames"]) == 1
+    assert "expected no file but what robomask segment has written" in capsys.readouterr().err
+    assert own.read_bytes() == b"somebody's"
+    own.unlink()
+    assert main([*command, "--frames"]) == 0
+    (place / "000000.png").unlink()
+    assert main([*command, "--frames"]) == 0
+    assert len(list(place.iterdir())) == 2
+    assert main(command) == 1
+    assert "same options" in capsys.readouterr().err
