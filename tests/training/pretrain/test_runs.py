@@ -241,7 +241,7 @@ def test_what_cannot_be_read_is_named(
 ) -> None:
     arguments = flags(prior_config(tmp_path / "run", vqvae=tmp_path / "absent"))
     assert main(["prior", *arguments]) == 1
-    assert "expected vqvae.safetensors of a finished run" in capsys.readouterr().err
+    assert "or a published checkpoint, found none: has `robomask pretrain vqvae` ended?" in capsys.readouterr().err
     assert main(["prior", *arguments, "--data.clips", str(tmp_path / "gone.npz")]) == 1
     assert main([]) == 2
     assert main(["--help"]) == 0
