@@ -23,8 +23,8 @@ __all__ = ["DEFAULT", "calibrate", "frames_to_calibrate_on"]
 DEFAULT: Final = 0.5
 """Where there is nothing to calibrate on."""
 _CANDIDATES: Final = tuple(round(0.05 * step, 2) for step in range(6, 19))
-_MOST_FRAMES: Final = 600
-"""More would tell no more of a single number, at a tenth of a second each."""
+_MOST_FRAMES: Final = 256
+"""More would tell little more of a single number, at a tenth of a second each at the end of every run."""
 
 
 def calibrate(probability: np.ndarray, masks: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -176,8 +177,8 @@ class LocalSegmenter:
         """Segment one frame; as in `Segmenter`."""
         from service.errors import BadRequest, ModelFault  # noqa: PLC0415
         from service.frames.decode import Picture, decode  # noqa: PLC0415 - of the service, which a remote one does without
-        from service.frames.geometry import restore, shrink, visible_cells  # noqa: PLC0415
-        from service.frames.masks import decide, judge, mask_confidence  # noqa: PLC0415
+        from service.frames.geometry import restore, restore_mask, shrink, visible_cells  # noqa: PLC0415
+        from service.frames.masks import judge, least, mask_confidence  # noqa: PLC0415
 
         try:
             if isinstance(frame, bytes):
@@ -189,12 +190,13 @@ class LocalSegmenter:
             raise FrameFailed(str(error).removeprefix("frame 0: ")) from error
         except ModelFault as error:
             raise SegmenterFailed(str(error)) from error
-        probability = restore(cells, picture.width, picture.height, self._fit)
-        mask = decide(probability, self._threshold)
-        seen = cells[visible_cells(picture.width, picture.height, self._fit)]
-        verdict, present = judge(seen, self._threshold), bool(mask.any())
-        sure = mask_confidence(verdict, seen, lambda: probability, self._threshold, present=present)
-        return Found(mask, sure, self._model)
+        place = picture.width, picture.height, self._fit
+        mask = restore_mask(cells, least(self._threshold), *place)
+        seen = cells[visible_cells(*place)]
+        verdict = judge(seen, self._threshold)
+        pixels = functools.partial(restore, cells, *place)
+        sure = mask_confidence(verdict, seen, pixels, self._threshold, present=mask.area > 0)
+        return Found(mask.whole(), sure, self._model)
 
     def close(self) -> None:
         """Nothing is held that goes on."""

@@ -111,10 +111,7 @@ class Decoding:
 
 def _seat_of_older(turn: Turn, errand: Errand[Any]) -> Seat | None:
     """The place in the line of an older frame of the stream, which is told; at the end, it might never be its turn."""
-    for older in turn.older():
-        if older.waits is None:
-            continue
-        seat, old = older.waits
+    for seat, old in turn.older():
         now_s = time.perf_counter()
         _check_due(errand.freshness, now_s, max(0.0, seat.ready_s - now_s))
         if seat.pass_on(old, errand):

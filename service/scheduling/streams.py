@@ -85,22 +85,20 @@ class Turn:
             if turn._newness > newness and turn._stage >= stage:  # noqa: SLF001 - of its own kind
                 raise superseded()
 
-    def older(self) -> Iterator[Turn]:
-        """Frames of the stream that are no newer and wait to be decoded."""
+    def older(self) -> Iterator[tuple[Seat, Errand[Any]]]:
+        """Where frames of the stream that are no newer wait to be decoded."""
         for turn in self._flow.turns:
             if turn.waits is not None and turn._newness <= self._newness + _SAME and turn is not self:  # noqa: SLF001
-                yield turn
+                yield turn.waits
 
     def reach(self, stage: Stage) -> None:
         """Come as far as this, and end the wait of older frames that have not."""
         if self._stage is Stage.COMING:
             self._flow.turns.append(self)
         self._stage = stage
-        for turn in self.older():
-            if turn.waits is not None:
-                seat, errand = turn.waits
-                if seat.leave(errand):
-                    errand.fail(superseded())
+        for seat, errand in self.older():
+            if seat.leave(errand):
+                errand.fail(superseded())
 
     def answer(self) -> None:
         """Have an answer that goes out now.

@@ -28,6 +28,15 @@ def service(repository: Path) -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The tiny model, served with the limits that it has by itself, for one module's tests."""
+    folder = tmp_path_factory.mktemp("models")
+    publish_tiny(folder)
+    with serving(folder) as one:
+        yield one
+
+
 @pytest.fixture
 def assert_problem(service: Running) -> Callable[..., dict[str, Any]]:
     """Check the shape of an error, and that the service goes on; returns the body."""

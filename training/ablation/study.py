@@ -32,6 +32,7 @@ from training.ablation.settings import key_of, refuse_other_settings, settings_o
 from training.ablation.table import summarise, write_table
 from training.data.noise import noise_frames
 from training.data.readers import read_frames
+from training.data.sides import remark_lone_frames
 from training.data.splits import fold_split
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def ablate(config: AblateConfig) -> Study:
     if config.threads:
         torch.set_num_threads(config.threads)
     frames = read_frames(config.data)
+    remark_lone_frames(frames)
     parts = Parts(config)
     refuse_other_settings(config, parts, frames.sha256())
     results: list[dict[str, Any]] = []

@@ -6,25 +6,16 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from service_kit import Running, golden_frames, png, publish_tiny, serving
+from service_kit import Running, golden_frames, png, serving
 
 from benchmarks.standin import publish_standin
 
 PIXELS = golden_frames()[0].tobytes()
 PATH = "/segment?width=64&height=64"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("models")
-    publish_tiny(folder)
-    with serving(folder) as one:
-        yield one
 
 
 def knock(running: Running) -> socket.socket:

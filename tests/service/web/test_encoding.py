@@ -2,24 +2,22 @@
 
 import asyncio
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from codec_threads import codec_held, stages_of
 from prometheus_client.parser import text_string_to_metric_families
-from service_kit import Running, golden_frames, png, publish_tiny, serving
+from service_kit import Running, golden_frames, png
 from websockets.sync.client import connect
 
 from service.call import Call
 from service.errors import DeadlineMissed
 from service.scheduling.encoding import Bulk
 from service.scheduling.freshness import Freshness
-from service.stages import Stages
 
 FRAME = png(golden_frames()[0])
 LATENTS = "application/x-npz"
@@ -29,33 +27,6 @@ HEAD = json.dumps(
                  "parameters": {"binary_data_size": len(TENSOR)}}],
      "outputs": [{"name": "probability"}]}
 ).encode()  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("models")
-    publish_tiny(folder)
-    with serving(folder) as service:
-        yield service
-
-
-def stages_of(running: Running) -> Stages:
-    stages: Stages = running._server.config.app.express._segment._pipeline.stages  # type: ignore[union-attr]
-    return stages
-
-
-@contextmanager
-def encoders_held(running: Running) -> Iterator[None]:
-    """Let no thread come to what waits to be written."""
-    codec = stages_of(running)._codec
-    go, held = threading.Event(), threading.Barrier(3)
-    for _ in range(2):
-        codec.submit(lambda: (held.wait(60), go.wait(60)))
-    held.wait(60)
-    try:
-        yield
-    finally:
-        go.set()
 
 
 def counts(running: Running) -> tuple[float, float]:
@@ -85,7 +56,7 @@ def test_an_answer_that_still_waits_to_be_written_when_it_is_due_is_refused_and_
 ) -> None:
     assert ask(running, 60_000).status_code == 200
     written, _ = counts(running)
-    with encoders_held(running):
+    with codec_held(running):
         response = ask(running, 1000)
         assert (response.status_code, response.json()["type"]) == (504, "urn:robomask:problem:deadline-missed")
         assert "still waited to be encoded" in response.json()["detail"]
@@ -95,7 +66,7 @@ def test_an_answer_that_still_waits_to_be_written_when_it_is_due_is_refused_and_
 
 def test_a_frame_of_a_websocket_is_refused_as_well(running: Running) -> None:
     address = f"ws://127.0.0.1:{running.port}/stream?accept={LATENTS}&latents=true&deadline_ms=1000"
-    with connect(address, compression=None, open_timeout=20) as stream, encoders_held(running):
+    with connect(address, compression=None, open_timeout=20) as stream, codec_held(running):
         stream.recv(20)
         stream.send(FRAME)
         assert json.loads(stream.recv(20))["problem"]["status"] == 504

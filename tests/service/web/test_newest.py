@@ -3,56 +3,25 @@
 import asyncio
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 
 import httpx
 import numpy as np
 import pytest
+from codec_threads import codec_held, stages_of
 from prometheus_client.parser import text_string_to_metric_families
-from service_kit import Running, golden_frames, png, publish_tiny, serving
+from service_kit import Running, golden_frames, png
 from websockets.sync.client import connect
-
-from service.stages import Stages
 
 SMALL = png(golden_frames()[0])
 LARGE = png(np.resize(golden_frames()[0], (300, 400, 3)))
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("models")
-    publish_tiny(folder)
-    with serving(folder) as service:
-        yield service
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A stream that no other test has sent to."""
     return str(request.node.name[:120])
-
-
-def stages_of(running: Running) -> Stages:
-    stages: Stages = running._server.config.app.express._segment._pipeline.stages  # type: ignore[union-attr]
-    return stages
-
-
-@contextmanager
-def decoders_held(running: Running) -> Iterator[None]:
-    """Let no thread come to what waits to be decoded."""
-    codec = stages_of(running)._codec
-    go, held = threading.Event(), threading.Barrier(3)
-    for _ in range(2):
-        codec.submit(lambda: (held.wait(60), go.wait(60)))
-    held.wait(60)
-    try:
-        yield
-    finally:
-        go.set()
 
 
 class Camera:
@@ -107,7 +76,7 @@ def counted(running: Running) -> tuple[float, float]:
 def test_of_frames_that_wait_to_be_decoded_only_the_newest_is(running: Running, name: str) -> None:
     camera, other = Camera(running, name), Camera(running, "other")
     decoded, superseded = counted(running)
-    with decoders_held(running):
+    with codec_held(running):
         before = camera.send_and_see_it_wait(0, LARGE)
         besides = other.send_and_see_it_wait(0, LARGE)
         for number in range(1, 8):
@@ -122,7 +91,7 @@ def test_of_frames_that_wait_to_be_decoded_only_the_newest_is(running: Running, 
 def test_a_small_frame_ends_the_wait_of_older_large_ones_for_good(running: Running, name: str) -> None:
     camera = Camera(running, name)
     decoded, _ = counted(running)
-    with decoders_held(running):
+    with codec_held(running):
         older = camera.send_and_see_it_wait(1, LARGE)
         assert camera.send(5, SMALL).result(60).status_code == 200
         assert_superseded(older)
@@ -156,7 +125,7 @@ def test_a_newer_frame_that_is_refused_before_it_waits_ends_the_wait_of_none(
     running: Running, name: str, content: bytes, headers: dict[str, str], status: int
 ) -> None:
     camera = Camera(running, name)
-    with decoders_held(running):
+    with codec_held(running):
         older = camera.send_and_see_it_wait(1, LARGE)
         assert camera.send(2, content, **headers).result(60).status_code == status
     assert older.result(60).status_code == 200
@@ -170,7 +139,7 @@ def test_many_frames_in_one_request_are_superseded_and_answered_together(running
         url = f"http://127.0.0.1:{running.port}/segment"
         return httpx.post(url, files=parts, headers=camera.headers(number), timeout=60)
 
-    with decoders_held(running):
+    with codec_held(running):
         older = camera.send_and_see_it_wait(1, LARGE)
         newer = camera.pool.submit(send, 2)
         assert_superseded(older)
@@ -180,7 +149,7 @@ def test_many_frames_in_one_request_are_superseded_and_answered_together(running
 
 def test_without_a_name_or_under_another_all_are_answered(running: Running) -> None:
     pool = ThreadPoolExecutor(4)
-    with decoders_held(running):
+    with codec_held(running):
         answers = [Camera(running, name).send_and_see_it_wait(5 - index, LARGE) for index, name in enumerate("ab")]
         url = f"http://127.0.0.1:{running.port}/segment"
         answers += [pool.submit(httpx.post, url, content=LARGE, timeout=60) for _ in range(3)]
@@ -191,14 +160,14 @@ def test_on_a_websocket_frames_that_wait_to_be_decoded_are_superseded_as_newer_o
     _, superseded = counted(running)
     with connect(f"ws://127.0.0.1:{running.port}/stream", compression=None, open_timeout=20) as stream:
         assert json.loads(stream.recv(20))["credits"] == 4
-        with decoders_held(running):
+        with codec_held(running):
             for _ in range(4):
                 stream.send(LARGE)
             told = [json.loads(stream.recv(20)) for _ in range(3)]
             assert [(said["type"], said["seq"]) for said in told] == [("superseded", seq) for seq in range(3)]
         last = json.loads(stream.recv(20))
         assert (last["type"], last["seq"]) == ("answer", 3)
-        with decoders_held(running):
+        with codec_held(running):
             stream.send(LARGE)
             stream.send(SMALL)
             told = [json.loads(stream.recv(20)) for _ in range(2)]

@@ -159,6 +159,16 @@ def test_each_learning_rate_is_some_rows() -> None:
     assert names == set(Rates.model_fields)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_it_is_said_where_every_frame_counts_as_a_scene(
+    tmp_path: Path, data: Path, pretrained: Path, toys: FrameSet, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    lone = tmp_path / "lone.npz"
+    np.savez(lone, frames=toys.frames, masks=toys.masks)
+    assert main(arguments(tmp_path / "study", data if named else lone, pretrained, "mean-mask")) == 0
+    assert ("counts as a scene of its own" in caplog.text) is not named
+
+
 def test_seeds_and_rows_count_once(tmp_path: Path, data: Path) -> None:
     with pytest.raises(ValueError, match="expected seeds that differ, got 0 1 0"):
         AblateConfig(out=tmp_path, data=data, rows=("unet",), seeds=(0, 1, 0))
