@@ -213,13 +213,14 @@ def test_a_full_queue_refuses_at_once_and_takes_all_frames_of_a_request_or_none(
 
 
 def test_frames_that_come_one_at_a_time_run_on_the_form_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler_module, "_SLOW_S", 0.0)
     monkeypatch.setattr(scheduler_module, "_ALONE_FROM", 2)
     model = Sums(1)
     model.for_one = Sums(1)
 
     async def scenario() -> None:
         with scheduler_of(workers=2) as scheduler:
+            known(scheduler, model, 1.0)
+            known(scheduler, model.for_one, 0.1)
             for value in (1, 2, 3):
                 outcome = await scheduler.submit(model, frames_of(value), latents=False)
                 assert outcome.prediction.probability[0, 0, 0] == value
