@@ -47,6 +47,22 @@ class Taken(NamedTuple):
     hopeless: list[Job]
 
 
+class _Bell:
+    """Wakes one thread; who is called before it waits does not wait.
+
+    A bare lock and no condition: while the thread that waits still runs Python on its way to sleep, and as soon as it
+    wakes, whoever is to hear of its results waits for the interpreter.
+    """
+
+    __slots__ = ("ring", "wait")
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        self.wait = lock.acquire
+        self.ring = lock.release
+
+
 class Backlog:
     """A queue with bounds in frames and in time. Any thread may use it.
 
@@ -65,8 +81,10 @@ class Backlog:
         self._work_s = 0.0
         self._due = 0  # jobs with a deadline
         self._busy_until_s: dict[int, float] = {}
-        self._idle = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._idle: set[int] = set()  # workers that have found nothing to do and have not come again
+        self._resting: list[int] = []  # those of them that nobody has called since
+        self._bells = [_Bell() for _ in range(workers)]
         self._closed = False
 
     @property
@@ -111,7 +129,7 @@ class Backlog:
         """Whether an older frame of the same stream waits, whose place a new one takes."""
         if freshness.stream is None:
             return False
-        with self._changed:
+        with self._lock:
             return any(job.freshness.newness <= freshness.newness for job in self._of_stream(freshness))
 
     def check_due(self, run_time: RunTime, frames: int, freshness: Freshness, due_s: float, now_s: float) -> None:
@@ -120,7 +138,7 @@ class Backlog:
         Raises:
             Stale: They could not.
         """
-        with self._changed:
+        with self._lock:
             older = self._of_stream(freshness)
             queue = [job for job in self._jobs if job not in older] if older else self._jobs
             place_s = min([due_s, *(job.place_s for job in older)])
@@ -140,7 +158,7 @@ class Backlog:
             Stale: They would be late, or would make others late that have been let in before.
         """
         first = jobs[0]
-        with self._changed:
+        with self._lock:
             place_s = first.due_s if first.due_s < math.inf else first.submitted_s + self._limit_s
             older = self._of_stream(first.freshness)
             added = sum(len(job.frames) for job in jobs) - sum(len(job.frames) for job in older)
@@ -164,19 +182,28 @@ class Backlog:
 
     def wake(self, most: int) -> None:
         """Wake workers that wait for work."""
-        with self._changed:
-            if self._idle:
-                self._changed.notify(min(most, len(self._jobs)))
+        with self._lock:
+            if self._resting:
+                self._ring(min(most, len(self._jobs)))
 
-    def take(self, worker: int) -> Taken:
-        """Wait for work, then take a turn's worth of it; the worker says `done` after that."""
-        with self._changed:
-            while not self._jobs:
+    def take(self, worker: int) -> Taken | None:
+        """Take a turn's worth of work; what the worker has taken before is done with that.
+
+        Args:
+            worker: Its number, from 0 on.
+
+        Returns:
+            None if there is none now: the worker is to `rest`, and to come again.
+        """
+        with self._lock:
+            self._busy_until_s.pop(worker, None)
+            self._idle.discard(worker)
+            if not self._jobs:
                 if self._closed:
                     return Taken([], [])
-                self._idle += 1
-                self._changed.wait()
-                self._idle -= 1
+                self._idle.add(worker)
+                self._resting.append(worker)
+                return None
             now_s = time.perf_counter()
             taken = self._pick(now_s)
             if taken.jobs:
@@ -184,14 +211,13 @@ class Backlog:
                 self._busy_until_s[worker] = now_s + expected
             return taken
 
-    def done(self, worker: int) -> None:
-        """A worker has done what it has taken."""
-        with self._changed:
-            self._busy_until_s.pop(worker, None)
+    def rest(self, worker: int) -> None:
+        """Wait until there may be work for a worker that has found none."""
+        self._bells[worker].wait()
 
     def take_alone(self, most_s: float) -> Job | None:
         """Take the only job there is, if no worker is at work and it takes no longer than this."""
-        with self._changed:
+        with self._lock:
             if len(self._jobs) != 1 or self._busy_until_s:
                 return None
             job = self._jobs[0]
@@ -202,7 +228,7 @@ class Backlog:
 
     def discard(self, job: Job) -> bool:
         """Take out a job that nobody wants any more; whether it was still there."""
-        with self._changed:
+        with self._lock:
             if job not in self._jobs:
                 return False
             self._remove(job)
@@ -210,9 +236,9 @@ class Backlog:
 
     def close(self) -> None:
         """Let `take` return nothing once all that waits is taken."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._ring(len(self._resting))
 
     @property
     def is_idle(self) -> bool:
@@ -237,7 +263,7 @@ class Backlog:
         count, due_s = len(first.frames), first.due_s
         most = max(run_size(first), _in_a_turn(run_time))
         if not run_time.batch_pays:  # others that wait for work are to have their share
-            most = min(most, -(-self._frames // (self._idle + 1)))
+            most = min(most, -(-self._frames // (len(self._idle) + 1)))
         end = 1
         for job in self._jobs[1:]:
             count += len(job.frames)
@@ -250,6 +276,12 @@ class Backlog:
         for job in taken:
             self._forget(job)
         return Taken(taken, hopeless)
+
+    def _ring(self, count: int) -> None:
+        """Call as many of the workers that rest, those first that have rested longest."""
+        called, self._resting = self._resting[:count], self._resting[count:]
+        for worker in called:
+            self._bells[worker].ring()
 
     def _of_stream(self, freshness: Freshness) -> list[Job]:
         """What waits of the same stream."""

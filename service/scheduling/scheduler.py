@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.scheduling.backlog import Taken
     from service.scheduling.jobs import Model
     from service.scheduling.streams import Turn
 
@@ -225,22 +226,29 @@ class Scheduler:
             _settle_soon(job, result, loop)
 
     def _work(self, worker: int) -> None:
-        while self._take_turn(worker):  # between turns a worker holds no job, and so no model that has been replaced
-            pass
+        results: list[tuple[Job, Done | Exception]] = []
+        while True:
+            # Taken before the results are told: who hears of them asks for more, and a worker that has nothing more to
+            # do is to be out of the interpreter's way by then.
+            taken = self._backlog.take(worker)
+            if results:
+                _settle(results)
+                results.clear()  # a worker that rests holds no job, and so no model that has been replaced
+            if taken is None:
+                self._backlog.rest(worker)
+            elif taken.jobs or taken.hopeless:
+                results += self._do(taken)
+            elif self._backlog.is_over:
+                return
 
-    def _take_turn(self, worker: int) -> bool:
-        """Wait for work and do a turn of it; whether there may be more."""
-        jobs, hopeless = self._backlog.take(worker)
-        if not jobs and not hopeless and self._backlog.is_over:
-            return False
+    def _do(self, taken: Taken) -> list[tuple[Job, Done | Exception]]:
+        """Do a turn of work."""
         results: list[tuple[Job, Done | Exception]] = [
-            (job, job.freshness.missed("by now it would be late")) for job in hopeless
+            (job, job.freshness.missed("by now it would be late")) for job in taken.hopeless
         ]
-        for batch in _batches(job for job in jobs if not job.future.done()):
+        for batch in _batches(job for job in taken.jobs if not job.future.done()):
             results += self._run(batch)
-        self._backlog.done(worker)  # before anybody hears of it and asks for more
-        _settle(results)
-        return True
+        return results
 
     def _run(self, jobs: list[Job]) -> list[tuple[Job, Done | Exception]]:
         """Run jobs in one batch; if that fails, each alone, so that only the one at fault fails."""
