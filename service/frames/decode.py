@@ -18,6 +18,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from service.errors import FrameUndecodable, MediaTypeUnsupported, RobomaskError
 from service.frames.pieces import PiecesError, check_pieces
+from service.frames.plain_png import plain_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,12 +100,17 @@ def decode(content: bytes, frame: int, meter: PixelMeter) -> Picture:
     if name is None:
         raise _refusal(content, frame)
     try:
-        check_pieces(content, name)
-        canvas = _webp_canvas(content) if name == "WebP" else None
-        if canvas is not None:  # opening a WebP allocates its canvas, opening the others reads the header only
-            meter.admit(*canvas, frame)
+        plain = plain_png(content) if name == "PNG" else None
+        if plain is None:
+            check_pieces(content, name)
+        # opening a WebP allocates its canvas, opening the others reads the header only
+        size = plain.size if plain is not None else _webp_canvas(content) if name == "WebP" else None
+        if size is not None:
+            meter.admit(*size, frame)
+        if plain is not None and (whole := plain.image()) is not None:
+            return Picture(whole, *plain.size)
         image = _OPENERS[name](io.BytesIO(content))
-        if canvas is None:
+        if size is None:
             meter.admit(*image.size, frame)
         return _upright(image)
     except RobomaskError:
