@@ -83,10 +83,11 @@ class Verdict(NamedTuple):
 def judge(probability: NDArray[np.float32], threshold: float) -> Verdict:
     """What is robot in probabilities [H,W], how many pixels of it, and how sure the model is."""
     robot = probability >= least(threshold)
-    count = int(np.count_nonzero(robot))
+    of_robot = probability[robot]
+    count = len(of_robot)
     if not count:
         return Verdict(robot, 0, 1.0 - float(probability.max()))
-    return Verdict(robot, count, float(np.dot(probability.ravel(), robot.ravel().astype(np.float32))) / count)
+    return Verdict(robot, count, float(np.add.reduce(of_robot)) / count)
 
 
 def confidence(probability: NDArray[np.float32], threshold: float) -> float:
@@ -140,9 +141,9 @@ def describe(mask: Patch) -> MaskFacts:
     MaskFacts(mask={'size': [2, 2], 'counts': '22'}, area=2, bbox=(1, 0, 1, 2))
     """
     runs = coco.encode(np.asfortranarray(mask.inside)) if mask.is_whole else _runs_of_part(mask)
-    left, top, width, height = (int(edge) for edge in coco.toBbox(runs))
+    left, top, width, height = map(int, coco.toBbox(runs).tolist())
     lengths = RunLengths(size=[mask.height, mask.width], counts=runs["counts"].decode("ascii"))
-    return MaskFacts(lengths, int(coco.area(runs)), (left, top, width, height))
+    return MaskFacts(lengths, mask.area, (left, top, width, height))
 
 
 def _runs_of_part(mask: Patch) -> Any:

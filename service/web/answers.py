@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.frames.geometry import restore, restore_mask, visible_cells
-from service.frames.masks import Verdict, decide, describe, judge, least, mask_confidence
+from service.frames.masks import MaskFacts, Verdict, decide, describe, judge, least, mask_confidence
 from service.frames.patch import Patch
 from service.frames.png import write_grey
 from service.versions.note import ModelNote
@@ -199,10 +199,12 @@ class Result:
             return cells
         return restore(cells, frame.width, frame.height, self.query.fit)
 
-    def mask(self, index: int) -> Patch:
-        """Mask of a frame at the size that was asked for."""
-        cells: NDArray[np.float32] = self.prediction.probability[index]
+    def mask(self, index: int, verdict: Verdict) -> Patch:
+        """Mask of a frame at the size that was asked for; `judge` has been asked."""
         frame, query = self.frames[index], self.query
+        if verdict.robot.shape == _CELLS == _mask_shape(frame, query):
+            return Patch.of(verdict.robot.view(np.uint8))
+        cells: NDArray[np.float32] = self.prediction.probability[index]
         if query.size == "model":
             return Patch.of(decide(cells, self.threshold))
         return restore_mask(cells, least(self.threshold), frame.width, frame.height, query.fit)
@@ -223,14 +225,6 @@ class Result:
         pixels = partial(self.probability, index)
         return mask_confidence(verdict, self._seen(index), pixels, self.threshold, present=present)
 
-    def mask_and_share(self, index: int, verdict: Verdict) -> tuple[Patch, float]:
-        """Mask of a frame at the size that was asked for, and which share of it is robot; `judge` has been asked."""
-        robot = verdict.robot
-        if robot.shape == _CELLS == _mask_shape(self.frames[index], self.query):
-            return Patch.of(robot.view(np.uint8)), verdict.area / robot.size
-        mask = self.mask(index)
-        return mask, mask.area_ratio
-
     def _seen(self, index: int) -> NDArray[np.float32]:
         """Those of the model's pixels that show some of a frame."""
         cells: NDArray[np.float32] = self.prediction.probability[index]
@@ -247,9 +241,10 @@ def write(form: Form, result: Result) -> Answer:
         return _write_json(result, verdicts)
     if form == "application/x-npz":
         return _write_npz(result, verdicts)
-    masks, shares = zip(*map(result.mask_and_share, range(len(verdicts)), verdicts), strict=True)
+    masks = [result.mask(index, verdict) for index, verdict in enumerate(verdicts)]
+    shares = [mask.area_ratio for mask in masks]
     content = write_grey(masks[0]) if form == "image/png" else _npy([mask.whole() for mask in masks])
-    return Answer(content, list(shares), _confidences(result, verdicts, shares))
+    return Answer(content, shares, _confidences(result, verdicts, shares))
 
 
 def _confidences(result: Result, verdicts: Sequence[Verdict], shares: Sequence[float]) -> list[float]:
@@ -263,35 +258,45 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     started = time.perf_counter()
     notes, ratios, confidences = [], [], []
     for index, frame in enumerate(result.frames):
-        mask, area, bbox = describe(result.mask(index))
-        height, width = mask["size"]
-        ratios.append(area / (height * width))
-        confidences.append(result.confidence(index, verdicts[index], present=area > 0))
-        note: dict[str, object] = {} if frame.name is None else {"name": frame.name}
-        notes.append(
-            note
-            | {
-                "width": frame.width,
-                "height": frame.height,
-                "mask": mask,
-                "area": area,
-                "bbox": bbox,
-                "confidence": round(confidences[index], 6),
-                "present": area > 0,
-            }
-        )
-    document: dict[str, object] = {"model": result.model.__dict__, "frames": notes}
+        facts = describe(result.mask(index, verdicts[index]))
+        height, width = facts.mask["size"]
+        ratios.append(facts.area / (height * width))
+        confidences.append(result.confidence(index, verdicts[index], present=facts.area > 0))
+        notes.append(_frame_note(frame, facts, confidences[-1]))
+    rest = ""
     latents = result.latents()
     if latents is not None:
         dtype = result.query.latents_dtype
         data = base64.b64encode(latents.astype(_FLOATS[dtype], copy=False).tobytes()).decode("ascii")
-        document["latents"] = {"dtype": dtype, "shape": latents.shape, "data": data}
+        rest = f',"latents":{{"dtype":"{dtype}","shape":[{",".join(map(str, latents.shape))}],"data":"{data}"}}'
     now = time.perf_counter()
     if result.captured_s is not None:
-        document["age_ms"] = round(max(0.0, now - result.captured_s) * 1000, 3)
-    stages_s = {**result.stages_s, "encode": now - started}
-    document["timing_ms"] = {stage: round(seconds * 1000, 3) for stage, seconds in stages_s.items()}
-    return Answer(_JSON.encode(document).encode(), ratios, confidences)
+        rest += f',"age_ms":{round(max(0.0, now - result.captured_s) * 1000, 3)}'
+    stages = [*result.stages_s.items(), ("encode", now - started)]
+    timings = ",".join([f'"{stage}":{round(seconds * 1000, 3)}' for stage, seconds in stages])
+    model = result.model
+    text = (
+        f'{{"model":{_model_note(model.name, model.version, model.sha256)},"frames":[{",".join(notes)}]{rest},'
+        f'"timing_ms":{{{timings}}}}}'
+    )
+    return Answer(text.encode(), ratios, confidences)
+
+
+def _frame_note(frame: Frame, facts: MaskFacts, confidence: float) -> str:
+    """`FrameNote` as text: a general encoder takes as long as all else that is done for an answer."""
+    name = "" if frame.name is None else f'"name":{_JSON.encode(frame.name)},'
+    height, width = facts.mask["size"]
+    left, top, across, down = facts.bbox
+    return (
+        f'{{{name}"width":{frame.width},"height":{frame.height},"mask":{{"size":[{height},{width}],'
+        f'"counts":{_JSON.encode(facts.mask["counts"])}}},"area":{facts.area},"bbox":[{left},{top},{across},{down}],'
+        f'"confidence":{round(confidence, 6)},"present":{"true" if facts.area else "false"}}}'
+    )
+
+
+@lru_cache(maxsize=16)
+def _model_note(name: str, version: int, sha256: str) -> str:
+    return _JSON.encode({"name": name, "version": version, "sha256": sha256})
 
 
 def _npy(masks: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -314,7 +319,7 @@ def _write_npz(result: Result, verdicts: Sequence[Verdict]) -> Answer:
             mask = Patch.of(decide(probability, result.threshold))
             np.clip(probability, 0, 1, out=arrays["probability"][index])  # interpolation may round to just outside
         else:
-            mask = result.mask(index)
+            mask = result.mask(index, verdicts[index])
         mask.paste(masks[index])
         shares.append(mask.area_ratio)
     file = io.BytesIO()
