@@ -103,7 +103,7 @@ class Scheduler:
         now_s = time.perf_counter()
         if freshness.due_s < math.inf:
             due_s = freshness.due_s - allow_s
-            run_time = self._run_time(self._suited(model, due_s, now_s))
+            _, run_time = self._suited(model, due_s, now_s)
             self._backlog.check_due(run_time, 1, freshness, due_s, now_s)
         if not self._backlog.has_place_for(freshness):
             self._backlog.check_room(1, now_s)
@@ -140,8 +140,10 @@ class Scheduler:
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
         self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
-        model = self._suited(model, due_s, now_s) if len(frames) == 1 else model
-        run_time = self._run_time(model)
+        if len(frames) == 1:
+            model, run_time = self._suited(model, due_s, now_s)
+        else:
+            run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
             for part in ([frames] if len(frames) <= model.max_batch else _parts(frames, model.max_batch))
@@ -178,17 +180,24 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
-    def _suited(self, model: Model, due_s: float, now_s: float) -> Model:
-        """The model, or its form for one frame at a time if frames come that way, or if this one is late without it."""
+    def _suited(self, model: Model, due_s: float, now_s: float) -> tuple[Model, RunTime]:
+        """The model, or its form for one frame at a time if frames come that way, or if this one is late without it.
+
+        And what it is known to take.
+        """
+        run_time = self._run_time(model)
         if not self._backlog.is_idle:
-            return model
-        expected_s = self._run_time(model).expect_s(1)
+            return model, run_time
+        expected_s = run_time.expect_s(1)
         if expected_s < _SLOW_S or (self._alone < _ALONE_FROM and now_s + expected_s <= due_s):
-            return model
+            return model, run_time
         if due_s - now_s < expected_s / _QUICKER_AT_MOST:  # hopeless: nothing is opened for it
-            return model
+            return model, run_time
         alone = model.alone()
-        return model if alone is None or self._run_time(alone).hope_s(1, now_s, 0, waits=False) > expected_s else alone
+        if alone is None:
+            return model, run_time
+        alone_time = self._run_time(alone)
+        return (model, run_time) if alone_time.hope_s(1, now_s, 0, waits=False) > expected_s else (alone, alone_time)
 
     def _run_time(self, model: Model) -> RunTime:
         run_time = self._run_times.get(model)
