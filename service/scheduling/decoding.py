@@ -5,10 +5,8 @@ A newer frame of a stream takes the place in the line of the one that it superse
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import functools
 import math
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -19,7 +17,7 @@ from service.scheduling.streams import Stage, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
     from service.scheduling.freshness import Freshness
     from service.scheduling.streams import Turn
@@ -47,6 +45,7 @@ class Decoding:
         self._limit = limit
         self._limit_s = limit_s
         self._inside = 0
+        self._lock = threading.Lock()
         self._work = StageTime()
 
     async def run(self, work: Callable[[], _T], freshness: Freshness, turn: Turn | None = None) -> _T:
@@ -78,18 +77,15 @@ class Decoding:
 
     def _seat(self, errand: Errand[Any]) -> Seat:
         """A place at the end of the line."""
-        seat = Seat(self._codec, errand, self._admit(errand.freshness))
-        self._inside += 1
-        seat.called.add_done_callback(functools.partial(self._leave_soon, asyncio.get_running_loop()))
-        return seat
-
-    def _leave_soon(self, loop: asyncio.AbstractEventLoop, _: Future[None]) -> None:
-        """Give the place back; whoever waited may be gone long since, a thread that decodes cannot be called off."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
-            loop.call_soon_threadsafe(self._leave)
+        ready_s = self._admit(errand.freshness)
+        with self._lock:
+            self._inside += 1
+        return Seat(self._codec, errand, ready_s, self._leave)
 
     def _leave(self) -> None:
-        self._inside -= 1
+        """Give the place back; whoever waited may be gone long since, a thread that decodes cannot be called off."""
+        with self._lock:
+            self._inside -= 1
 
     def _admit(self, freshness: Freshness) -> float:
         """About when a thread is going to be free for it; says no if that is too late."""
