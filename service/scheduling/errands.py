@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -34,54 +35,66 @@ class Errand(Generic[_T]):
         lasted: The same if it is not done in time.
 
     Attributes:
-        outcome: The result, and the seconds that it took.
+        told: Done when it is known what has come of it, which `result` says.
         started_s: When a thread began with it, `time.perf_counter`; None before that.
     """
 
     def __init__(self, work: Callable[[], _T], freshness: Freshness, *, waited: str, lasted: str) -> None:
         self.freshness: Final = freshness
         self.started_s: float | None = None
-        self.outcome: Final[asyncio.Future[tuple[_T, float]]] = asyncio.get_running_loop().create_future()
+        self.told: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._work = work
         self._waited = waited
         self._lasted = lasted
-        self._result: tuple[_T, float] | BaseException | None = None
+        self._found: tuple[_T, float] | BaseException | None = None  # by a thread
+        self._result: tuple[_T, float] | BaseException | None = None  # what is told
 
     def do(self) -> None:
         """Do it, on a thread, unless nobody waits any more."""
         started_s = time.perf_counter()
-        if self.outcome.done():
+        if self.told.done():
             return
         if started_s > self.freshness.due_s:
-            self._result = self.freshness.missed(self._waited)
+            self._found = self.freshness.missed(self._waited)
             return
         self.started_s = started_s
-        result = _attempt(self._work)
-        self._result = result if isinstance(result, BaseException) else (result, time.perf_counter() - started_s)
+        self._found = _attempt(self._work)
 
     def tell(self) -> None:
         """Tell who waits what has come of it, from any thread."""
-        if self._result is not None:
+        if self._found is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
-                self.outcome.get_loop().call_soon_threadsafe(self._settle)
+                self.told.get_loop().call_soon_threadsafe(self._settle, self._found)
+            self._found = None
 
     def fail(self, error: Exception) -> None:
         """Tell who waits that it is not going to be done; it must have left its seat."""
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
+        self._settle(error)
 
     def expire(self) -> None:
         """Its time is over."""
         self.fail(self.freshness.missed(self._waited if self.started_s is None else self._lasted))
 
-    def _settle(self) -> None:
+    def result(self) -> tuple[_T, float]:
+        """What has come of it, once: the result, and the seconds that it took.
+
+        Raises:
+            BaseException: Whatever it met.
+        """
         result, self._result = self._result, None
-        if self.outcome.done():
-            return
-        if isinstance(result, BaseException):
-            self.outcome.set_exception(result)
-        elif result is not None:
-            self.outcome.set_result(result)
+        if result is None:
+            raise RuntimeError("expected to be asked once, when it has been told")
+        if not isinstance(result, BaseException):
+            return result
+        try:
+            raise result
+        finally:
+            del result  # the error's traceback knows this frame; with the errand and its future neither knows the error
+
+    def _settle(self, result: tuple[_T, float] | BaseException) -> None:
+        if not self.told.done():
+            self._result = result
+            self.told.set_result(None)
 
 
 class Seat:
@@ -107,9 +120,9 @@ class Seat:
         self.ready_s = ready_s
         self._lock = threading.Lock()
         self._errand: Errand[Any] | None = errand
-        self._on_called = on_called
         self.called: Final[Future[Errand[Any] | None]] = threads.submit(self._serve)
-        self.called.add_done_callback(self._tell)
+        # The future keeps what it calls: were that the seat, both would stay, and the errand's frames and model.
+        self.called.add_done_callback(functools.partial(_tell, on_called))
 
     async def wait(self, errand: Errand[_T]) -> tuple[_T, float]:
         """The result of an errand that sits here, and the seconds that it took; who waits no longer leaves the seat.
@@ -117,16 +130,17 @@ class Seat:
         Raises:
             Stale: Its time is over.
         """
-        outcome, due_s = errand.outcome, errand.freshness.due_s
+        due_s = errand.freshness.due_s
         alarm = None
         if due_s < math.inf:
-            alarm = outcome.get_loop().call_later(max(0.0, due_s - time.perf_counter()), errand.expire)
+            alarm = errand.told.get_loop().call_later(max(0.0, due_s - time.perf_counter()), errand.expire)
         try:
-            return await outcome
+            await errand.told
         finally:
             if alarm is not None:
                 alarm.cancel()
             self.leave(errand)
+        return errand.result()
 
     def leave(self, errand: Errand[Any]) -> bool:
         """Give the seat up, and let go of what was to be done; whether it still sat there."""
@@ -153,16 +167,21 @@ class Seat:
             errand.do()
         return errand
 
-    def _tell(self, called: Future[Errand[Any] | None]) -> None:
-        self._on_called()
-        errand = None if called.cancelled() else called.result()
-        if errand is not None:
-            errand.tell()
+
+def _tell(on_called: Callable[[], None], called: Future[Errand[Any] | None]) -> None:
+    on_called()
+    errand = None if called.cancelled() else called.result()
+    if errand is not None:
+        errand.tell()
 
 
-def _attempt(work: Callable[[], _T]) -> _T | BaseException:
-    """The result, or the error: its traceback knows this frame, which is to know nobody who will know the error."""
+def _attempt(work: Callable[[], _T]) -> tuple[_T, float] | BaseException:
+    """The result and the seconds that it took, or the error.
+
+    An error's traceback knows this frame and all behind it: none of them is to know the error.
+    """
+    started_s = time.perf_counter()
     try:
-        return work()
+        return work(), time.perf_counter() - started_s
     except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
         return error

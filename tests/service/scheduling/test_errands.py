@@ -1,12 +1,15 @@
 """Work that waits for a thread."""
 
 import asyncio
+import functools
+import gc
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -84,3 +87,36 @@ def test_a_seat_can_be_given_up_once_and_only_before_a_thread_comes() -> None:
             assert not seat.leave(served)
 
     asyncio.run(scenario())
+
+
+def test_nothing_is_left_of_what_has_been_done_or_given_up_or_has_failed() -> None:
+    class Frames:
+        """What a request holds."""
+
+    def work_on(frames: Frames, fails: bool) -> str:
+        if fails:
+            raise BodyMalformed(f"expected {frames}")
+        return "done"
+
+    async def scenario(threads: ThreadPoolExecutor) -> list[weakref.ref[Frames]]:
+        left = []
+        for fails in (False, True):
+            frames = Frames()
+            left.append(weakref.ref(frames))
+            asked = errand(functools.partial(work_on, frames, fails))
+            with suppress(BodyMalformed):
+                await Seat(threads, asked).wait(asked)
+        with held(threads):
+            frames = Frames()
+            left.append(weakref.ref(frames))
+            asked = errand(functools.partial(work_on, frames, False))
+            Seat(threads, asked).leave(asked)
+        return left
+
+    gc.disable()  # what a cycle holds would be seen only by chance
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            left = asyncio.run(scenario(threads))
+        assert [ref() for ref in left] == [None, None, None]
+    finally:
+        gc.enable()
