@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -106,10 +105,6 @@ class Engine:
         except Exception as error:
             raise ModelFault(f"expected an answer for {len(frames)} frames, the runtime failed: {error}") from error
         probability = outputs[0]
-        if probability.shape != (len(frames), FRAME_SIZE, FRAME_SIZE) or not _are_finite(probability):
+        if probability.shape != (len(frames), FRAME_SIZE, FRAME_SIZE) or not np.isfinite(probability).all():
             raise ModelFault(f"expected {PROBABILITY} of finite numbers, the model gave others")
         return Prediction(probability, outputs[1] if latents else None)
-
-
-def _are_finite(probability: NDArray[np.float32]) -> bool:
-    return math.isfinite(float(np.add.reduce(probability, axis=None)))  # one that is not makes the sum so

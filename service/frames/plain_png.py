@@ -1,8 +1,8 @@
-"""PNGs as robots write them, header, RGB pixels, end: read in half a dozen steps.
+"""Small PNGs as robots write them, header, RGB pixels, end: read in half a dozen steps.
 
 Pillow's reader looks at every chunk of a PNG for all that one may hold, and its decoder unpacks line by line, which for
-short lines takes zlib three times as long as in one go. Here a frame of 64x64 pixels is unpacked first, and its decoder
-is given the lines to undo their filters.
+short lines takes zlib three times as long as in one go. Here the lines are unpacked first, and its decoder is given
+them to undo their filters. Of larger frames that would be a small part of the time, and a second copy in memory.
 
 Sources: Portable Network Graphics (PNG) Specification, third edition, sections 5, 9 and 11; RFC 1950; RFC 1951, section
 3.2.4.
@@ -41,30 +41,26 @@ class PlainPng(NamedTuple):
     packed: bytes
 
     def image(self) -> Image.Image | None:
-        """The picture, RGB; None if it is damaged."""
-        packed = self.packed
-        width, height = self.size
-        count = height * (1 + 3 * width)  # every line begins with its filter
+        """The picture, RGB; None if it is damaged, or so much out of the ordinary that Pillow is to look at it."""
+        count = _line_bytes(*self.size)
         try:
-            if count <= _MOST_STORED:
-                lines = isal_zlib.decompressobj().decompress(packed, count)
-                packed = b"".join((_STORED, struct.pack("<HH", count, count ^ _MOST_STORED), lines))
-            return Image.frombytes("RGB", self.size, packed, "zip", "RGB")
+            lines = isal_zlib.decompressobj().decompress(self.packed, count)
+            stored = b"".join((_STORED, struct.pack("<HH", count, count ^ _MOST_STORED), lines))
+            return Image.frombytes("RGB", self.size, stored, "zip", "RGB")
         except (isal_zlib.error, ValueError):  # type: ignore[misc] # a class, whatever its stub says
             return None
 
 
 def plain_png(content: bytes) -> PlainPng | None:
-    """Read the chunks of a PNG of 8-bit RGB pixels that has no others than it must.
+    """Read the chunks of a PNG of a few 8-bit RGB pixels that has no others than it must.
 
     Returns:
-        None if the content is anything else, such as a damaged one or one in very many pieces: another reader is to
-        say what.
+        None if the content is anything else, such as a damaged one or one in very many pieces: that is for Pillow.
     """
     if not content.startswith(_HEADER) or not content.endswith(_END) or content[24:29] != _RGB_8_BIT:
         return None
     width, height, check = struct.unpack_from(">II5xI", content, 16)
-    if not width or not height or check != zlib.crc32(content[12:29]):
+    if not 0 < _line_bytes(width, height) <= _MOST_STORED or not width or check != zlib.crc32(content[12:29]):
         return None
     pieces: list[bytes] = []
     position, end = _FIRST_CHUNK, len(content) - len(_END)
@@ -75,3 +71,7 @@ def plain_png(content: bytes) -> PlainPng | None:
         pieces.append(content[position + 8 : position + 8 + length])
         position += 12 + length
     return PlainPng((width, height), pieces[0] if len(pieces) == 1 else b"".join(pieces)) if position == end else None
+
+
+def _line_bytes(width: int, height: int) -> int:
+    return height * (1 + 3 * width)  # every line begins with its filter

@@ -80,7 +80,11 @@ class Decoding:
         ready_s = self._admit(errand.freshness)
         with self._lock:
             self._inside += 1
-        return Seat(self._codec, errand, ready_s, self._leave)
+        try:
+            return Seat(self._codec, errand, ready_s, self._leave)
+        except BaseException:  # no thread is to be had
+            self._leave()
+            raise
 
     def _leave(self) -> None:
         """Give the place back; whoever waited may be gone long since, a thread that decodes cannot be called off."""

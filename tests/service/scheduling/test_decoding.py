@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -312,5 +313,25 @@ def test_a_client_that_leaves_while_its_frame_waits_is_no_trouble_to_the_next_fr
                 assert gone.cancelled()
             await newer
             assert camera.decoded == ["newer"]
+
+    asyncio.run(scenario())
+
+
+def test_a_thread_that_cannot_be_had_takes_no_place() -> None:
+    class OutOfThreads(ThreadPoolExecutor):
+        refuses = True
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            if self.refuses:
+                self.refuses = False
+                raise RuntimeError("can't start new thread")
+            return super().submit(*args, **kwargs)
+
+    async def scenario() -> None:
+        with OutOfThreads(1) as codec:
+            decoding = Decoding(codec, 1, limit=1, limit_s=60)
+            with pytest.raises(RuntimeError):
+                await decoding.run(lambda: "first", Freshness())
+            assert await decoding.run(lambda: "second", Freshness()) == "second"
 
     asyncio.run(scenario())
