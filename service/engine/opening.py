@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +13,7 @@ from service.engine.checks import self_test
 from service.engine.choice import choose_precision
 from service.engine.gpu import open_on_gpu
 from service.engine.gpu_options import ANY_GPU, GpuOptions
+from service.engine.layout import quicker_layout
 from service.engine.running import MAX_BATCH, Engine, Plain
 from service.engine.sessions import CPU, CUDA, open_session
 from service.errors import ProviderMissing
@@ -85,7 +87,8 @@ def likely_provider(provider: Literal["auto", "cuda", "tensorrt", "cpu"]) -> Pro
 
 def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine:
     choice = precision_for(bundle, wanted.precision, "cpu")
-    session = open_session(bundle, choice.precision, [CPU], wanted.intra_op_threads, pace)
+    opened = functools.partial(open_session, bundle, choice.precision, [CPU], wanted.intra_op_threads, pace)
+    session = quicker_layout(opened(), lambda: opened(in_blocks=False), pace)
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
     more = wanted.alone_threads > wanted.intra_op_threads
     alone = Alone(lambda: _for_one(bundle, choice.precision, wanted)) if more else None

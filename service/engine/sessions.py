@@ -36,6 +36,7 @@ def open_session(
     pace: Pace = at_once,
     *,
     spins: bool = False,
+    in_blocks: bool = True,
 ) -> ort.InferenceSession:
     """Open one of a bundle's models.
 
@@ -47,6 +48,8 @@ def open_session(
         pace: How the session is made.
         spins: Whether its threads look for work all the time during a run, which is quicker where they have cores of
             their own. Between runs they never do: a waiting camera must not burn a core.
+        in_blocks: Whether convolutions may lay out their channels in blocks of the width of the processor's registers,
+            which is quicker where there are many.
 
     Raises:
         BundleInvalid: The runtime cannot read the model, or its tensors are not those of the contract.
@@ -58,7 +61,9 @@ def open_session(
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     options.add_session_config_entry("session.force_spinning_stop", "1")  # when a run ends
-    if precision == "fp16":  # with the level above, layouts for CPUs, ONNX Runtime 1.31 crashes on half precision
+    if (
+        not in_blocks or precision == "fp16"
+    ):  # with blocks, the level above, ONNX Runtime 1.31 crashes on half precision
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     if beside:
         options.add_external_initializers_from_files_in_memory(
