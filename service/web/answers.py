@@ -141,31 +141,30 @@ def choose(forms: Sequence[Form], frames: Sequence[Frame], query: Query) -> Form
     Raises:
         NotAcceptable: None can; the reason is that of the first.
     """
-    objections = [_objection(form, frames, query) for form in forms]
-    for form, objection in zip(forms, objections, strict=True):
+    first = None
+    for form in forms:
+        objection = _objection(form, frames, query)
         if objection is None:
             return form
-    raise NotAcceptable(f"{objections[0]}")
+        first = first or objection
+    raise NotAcceptable(f"{first}")
 
 
 def is_quick(frames: Sequence[Frame], query: Query) -> bool:
     """Whether writing the answer takes less than waking another thread to do it: a few pixels and no latents."""
-    pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
-    return pixels <= _QUICK_PIXELS and not query.latents
+    return not query.latents and _pixels(frames, query) <= _QUICK_PIXELS
 
 
 def size_of(form: Form, frames: Sequence[Frame], query: Query) -> int:
     """What the time to write the answer grows with: pixels, each drawn and packed, and the bytes that come of them."""
-    pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
-    return pixels + size_bound(form, frames, query)
+    return _pixels(frames, query) + size_bound(form, frames, query)
 
 
 def size_bound(form: Form, frames: Sequence[Frame], query: Query) -> int:
     """Roughly how many bytes the answer is going to have, at most; what is small anyway is not counted."""
-    pixels = sum(height * width for height, width in (_mask_shape(frame, query) for frame in frames))
     latents = len(frames) * 16 * 16 * 240 * _FLOATS[query.latents_dtype].itemsize if query.latents else 0
     if form in {"application/x-npy", "application/x-npz"}:
-        return pixels * (5 if query.probability else 1) + latents
+        return _pixels(frames, query) * (5 if query.probability else 1) + latents
     return latents * 4 // 3
 
 
@@ -335,6 +334,13 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
+def _pixels(frames: Sequence[Frame], query: Query) -> int:
+    """How many pixels all masks have."""
+    if query.size == "model":
+        return len(frames) * FRAME_SIZE * FRAME_SIZE
+    return sum([frame.width * frame.height for frame in frames])
+
+
 def _mask_shape(frame: Frame, query: Query) -> tuple[int, int]:
     """Height and width of a frame's mask."""
     return _CELLS if query.size == "model" else (frame.height, frame.width)
@@ -353,7 +359,7 @@ def _objection(form: Form, frames: Sequence[Frame], query: Query) -> str | None:
             f"expected one frame with Accept: image/png, got {len(frames)}; "
             "ask for application/json or application/x-npy, or send the frames one by one"
         )
-    if form in {"application/x-npy", "application/x-npz"}:
+    if len(frames) > 1 and form in {"application/x-npy", "application/x-npz"}:
         shapes = {_mask_shape(frame, query) for frame in frames}
         if len(shapes) > 1:
             return (
