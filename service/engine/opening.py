@@ -92,7 +92,7 @@ def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
     more = wanted.alone_threads > wanted.intra_op_threads
     alone = Alone(lambda: _for_one(bundle, choice.precision, wanted)) if more else None
-    return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason, alone)
+    return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason, alone, bundle.manifest.threshold)
 
 
 def _for_one(bundle: Bundle, precision: Precision, wanted: Wanted) -> Engine:
@@ -102,7 +102,7 @@ def _for_one(bundle: Bundle, precision: Precision, wanted: Wanted) -> Engine:
         BundleInvalid: It cannot be opened any more, or does not answer as the other.
     """
     session = open_session(bundle, precision, [CPU], wanted.alone_threads, spins=True)
-    engine = Engine(Plain(session), "cpu", precision, 1)
+    engine = Engine(Plain(session), "cpu", precision, 1, threshold=bundle.manifest.threshold)
     self_test(engine, bundle.golden())
     return engine
 
@@ -120,7 +120,7 @@ def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"
         pace=pace,
     )
     reason = f"{provider}: it works here; {choice.precision}: {choice.reason}"
-    return Engine(runner, provider, choice.precision, max_batch, reason)
+    return Engine(runner, provider, choice.precision, max_batch, reason, threshold=bundle.manifest.threshold)
 
 
 def precision_for(bundle: Bundle, wanted: Precision | None, provider: Provider) -> Choice:

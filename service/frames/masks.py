@@ -22,6 +22,7 @@ __all__ = [
     "decide",
     "describe",
     "judge",
+    "judge_frames",
     "least",
     "mask_confidence",
 ]
@@ -82,12 +83,20 @@ class Verdict(NamedTuple):
 
 def judge(probability: NDArray[np.float32], threshold: float) -> Verdict:
     """What is robot in probabilities [H,W], how many pixels of it, and how sure the model is."""
+    return judge_frames(probability[np.newaxis], threshold)[0]
+
+
+def judge_frames(probability: NDArray[np.float32], threshold: float) -> list[Verdict]:
+    """The same for several frames: probabilities [N,H,W]."""
+    count = len(probability)
     robot = probability >= least(threshold)
-    of_robot = probability[robot]
-    count = len(of_robot)
-    if not count:
-        return Verdict(robot, 0, 1.0 - float(probability.max()))
-    return Verdict(robot, count, float(np.add.reduce(of_robot)) / count)
+    sums = np.add.reduce(probability.reshape(count, -1), axis=1, where=robot.reshape(count, -1)).tolist()
+    verdicts = []
+    for index in range(count):
+        area = int(np.count_nonzero(robot[index]))
+        sure = sums[index] / area if area else 1.0 - float(probability[index].max())
+        verdicts.append(Verdict(robot[index], area, sure))
+    return verdicts
 
 
 def confidence(probability: NDArray[np.float32], threshold: float) -> float:

@@ -9,7 +9,6 @@ import zlib
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from service.errors import BodyMalformed, MediaTypeUnsupported, quoted
-from service.frames.masks import judge
 from service.scheduling.encoding import Bulk
 from service.versions.watch import Seen
 
@@ -100,16 +99,15 @@ class Tensors:
         bulk = None if light else Bulk(("tensors", binary), len(inference.frames) + inference.answer_bytes)
         allow_s = 0.0 if bulk is None else stages.encoding.reckon_s(bulk, call.freshness)
         prediction = await stages.infer(call, slot, inference.frames, latents=inference.latents, allow_s=allow_s)
-        probability, threshold = prediction.probability, slot.manifest.threshold
 
         def finish() -> tuple[_T, list[tuple[float, float]]]:
-            verdicts = [judge(one, threshold) for one in probability]
-            return write(inference, prediction), [(one.area / one.robot.size, one.confidence) for one in verdicts]
+            seen = [(one.area / one.robot.size, one.confidence) for one in prediction.verdicts]
+            return write(inference, prediction), seen
 
         answer = await stages.write(call, finish, bulk)
         if stages.watchers:
             frames = [frame.copy() for frame in inference.frames]  # views of a body, which is not to be kept for them
-            stages.watchers.answered(Seen(slot, frames, probability, call.stream, time.perf_counter()))
+            stages.watchers.answered(Seen(slot, frames, prediction.probability, call.stream, time.perf_counter()))
         return answer
 
     async def inflate(self, body: bytes, encoding: str, call: Call) -> bytes:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from service.engine import Prediction
 from service.errors import ModelFault
 from service.scheduling.backlog import QUICK_S, Backlog, run_size
 from service.scheduling.estimate import RunTime
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.engine import Prediction
     from service.scheduling.backlog import Taken
     from service.scheduling.jobs import Model
     from service.scheduling.streams import Turn
@@ -340,11 +340,15 @@ def _set_all(results: Sequence[tuple[Job, Done | Exception]]) -> None:
 
 def _cut(prediction: Prediction, start: int, stop: int, *, latents: bool) -> Prediction:
     wanted = prediction.latents[start:stop] if latents and prediction.latents is not None else None
-    return Prediction(prediction.probability[start:stop], wanted)
+    return type(prediction)(
+        prediction.probability[start:stop], wanted, prediction.threshold, prediction.verdicts[start:stop]
+    )
 
 
 def _joined(parts: list[Prediction]) -> Prediction:
     latents = [part.latents for part in parts if part.latents is not None]
-    return Prediction(
-        np.concatenate([part.probability for part in parts]), np.concatenate(latents) if latents else None
+    return parts[0]._replace(
+        probability=np.concatenate([part.probability for part in parts]),
+        latents=np.concatenate(latents) if latents else None,
+        verdicts=[verdict for part in parts for verdict in part.verdicts],
     )

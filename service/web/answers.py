@@ -217,6 +217,8 @@ class Result:
 
     def judge(self, index: int) -> Verdict:
         """What the model says of a frame, in its own 64x64 pixels; what only pads the frame does not count."""
+        if self.query.fit == "stretch" and self.threshold == self.prediction.threshold:
+            return self.prediction.verdicts[index]
         return judge(self._seen(index), self.threshold)
 
     def confidence(self, index: int, verdict: Verdict, *, present: bool) -> float:

@@ -36,6 +36,20 @@ def test_probabilities_and_latents_are_those_of_the_model(tmp_path: Path) -> Non
     assert (engine.provider, engine.precision, engine.max_batch) == ("cpu", "fp32", 1)
 
 
+def test_every_frame_is_judged_by_the_threshold_of_the_bundle(tmp_path: Path) -> None:
+    bundle = publish_tiny(tmp_path, threshold=0.6)
+    frames = golden_frames()
+    for form in engine_of(bundle.folder).open_forms():
+        prediction = form.run(frames, latents=False)
+        assert prediction.threshold == 0.6
+        for probability, verdict in zip(prediction.probability, prediction.verdicts, strict=True):
+            robot = probability >= 0.6
+            assert np.array_equal(verdict.robot, robot)
+            assert verdict.area == robot.sum()
+            sure = probability[robot].mean() if robot.any() else 1 - probability.max()
+            assert verdict.confidence == pytest.approx(float(sure), abs=1e-6)
+
+
 def wait_until_opened() -> None:
     """Wait for the thread that opens the form for one frame at a time."""
     for thread in threading.enumerate():

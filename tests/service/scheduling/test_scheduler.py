@@ -12,6 +12,7 @@ import pytest
 
 from service.engine import Prediction
 from service.errors import Busy, DeadlineMissed, ModelFault, Superseded
+from service.frames.masks import judge_frames
 from service.scheduling import scheduler as scheduler_module
 from service.scheduling.freshness import Freshness
 from service.scheduling.scheduler import Scheduler
@@ -43,7 +44,8 @@ class Sums:
         if POISON in values:
             raise ModelFault("expected food, got poison")
         wide = values.astype(np.float32)[:, None, None]
-        return Prediction(np.broadcast_to(wide, (len(frames), 64, 64)), wide if latents else None)
+        probability = np.broadcast_to(wide, (len(frames), 64, 64))
+        return Prediction(probability, wide if latents else None, 0.5, judge_frames(probability, 0.5))
 
 
 def frames_of(*values: int) -> np.ndarray:
@@ -92,7 +94,10 @@ def test_every_request_gets_its_own_frames_back_however_they_were_batched() -> N
                 *(scheduler.submit(model, frames_of(*range(n, n + n % 7 + 1)), latents=n % 2 == 0) for n in range(40))
             )
             for n, outcome in enumerate(outcomes):
-                assert outcome.prediction.probability[:, 0, 0].tolist() == list(range(n, n + n % 7 + 1))
+                values = list(range(n, n + n % 7 + 1))
+                assert outcome.prediction.probability[:, 0, 0].tolist() == values
+                assert [verdict.confidence for verdict in outcome.prediction.verdicts] == [v or 1 for v in values]
+                assert [verdict.area for verdict in outcome.prediction.verdicts] == [64 * 64 * (v > 0) for v in values]
                 assert (outcome.prediction.latents is not None) == (n % 2 == 0)
                 assert outcome.queue_s >= 0
                 assert outcome.infer_s >= 0
