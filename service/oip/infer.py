@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import time
 import zlib
@@ -91,9 +90,7 @@ class Tensors:
         if inference.timeout_s is not None:
             own_s = call.arrived_s + inference.timeout_s
             if own_s < call.freshness.due_s:
-                call.freshness = dataclasses.replace(
-                    call.freshness, arrived_s=call.arrived_s, due_s=own_s, by_age=False
-                )
+                call.freshness = call.freshness._replace(arrived_s=call.arrived_s, due_s=own_s, by_age=False)
         binary = all(binary for _, binary in inference.outputs)
         light = quick and binary and inference.answer_bytes <= _QUICK_ANSWER_BYTES
         bulk = None if light else Bulk(("tensors", binary), len(inference.frames) + inference.answer_bytes)

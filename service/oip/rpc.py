@@ -269,7 +269,7 @@ def _freshness(inquiry: Inquiry) -> Freshness:
     freshness = read_freshness(headers, arrived_s, wall_at)
     if left_s is None or arrived_s + left_s >= freshness.due_s:
         return freshness
-    return dataclasses.replace(freshness, due_s=arrived_s + left_s, by_age=False)
+    return freshness._replace(due_s=arrived_s + left_s, by_age=False)
 
 
 def _parsed(method: Method, data: bytes) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service.errors import DeadlineMissed, FrameTooOld, ParameterInvalid, Stale, quoted
@@ -37,8 +36,7 @@ class Names(NamedTuple):
 _HTTP: Final = Names()
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
+class Freshness(NamedTuple):
     """When a frame was taken and until when its answer is wanted, in seconds of `time.perf_counter`.
 
     Attributes:

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import time
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -168,8 +167,7 @@ def size_bound(form: Form, frames: Sequence[Frame], query: Query) -> int:
     return latents * 4 // 3
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """All that an answer is written from.
 
     Attributes:
@@ -223,6 +221,8 @@ class Result:
 
     def confidence(self, index: int, verdict: Verdict, *, present: bool) -> float:
         """How sure the model is of the mask of a frame, which has robot or not; `judge` has been asked."""
+        if present == (verdict.area > 0):
+            return verdict.confidence
         pixels = partial(self.probability, index)
         return mask_confidence(verdict, self._seen(index), pixels, self.threshold, present=present)
 

@@ -53,6 +53,7 @@ class Query:
     height: int | None = None
 
 
+_PLAIN: Final = Query()
 PARAMETERS: Final = tuple(Query.__dataclass_fields__)
 
 
@@ -63,7 +64,7 @@ def parse_query(query_string: bytes) -> Query:
         ParameterInvalid: A parameter is unknown, comes twice, or is out of its range.
     """
     if not query_string:
-        return Query()
+        return _PLAIN
     return _parse_short(query_string) if len(query_string) <= _SHORT else _parse(query_string)
 
 

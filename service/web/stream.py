@@ -34,7 +34,6 @@ import contextlib
 import json
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -285,7 +284,7 @@ class _Stream:
     async def _segment(self, seq: int, asked: _Asked, call: Call) -> Answer:
         pipeline, query = self._all.pipeline, asked.query
         freshness = read_freshness(asked.note, call.arrived_s, wall_at, _NAMES, stream=self._stream)
-        call.freshness = replace(freshness, order=seq)
+        call.freshness = freshness._replace(order=seq)
         pipeline.stages.reserve(call, len(asked.content))
         call.stream = self._whose
         call.slot = slot = self._all.models.slot(query.model, query.version, call.stream)

@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def test_frames_of_a_camera_whose_clock_is_ahead_keep_their_order() -> None:
 
 
 def test_the_order_of_a_streams_frames_counts_more_than_their_capture() -> None:
-    sooner, later = replace(read(captured_at=f"{NOW}"), order=1), replace(read(captured_at=f"{NOW - 1}"), order=2)
+    sooner, later = read(captured_at=f"{NOW}")._replace(order=1), read(captured_at=f"{NOW - 1}")._replace(order=2)
     assert later.newness > sooner.newness
 
 
