@@ -152,7 +152,7 @@ def describe(mask: Patch) -> MaskFacts:
     runs = coco.encode(np.asfortranarray(mask.inside)) if mask.is_whole else _runs_of_part(mask)
     left, top, width, height = map(int, coco.toBbox(runs).tolist())
     lengths = RunLengths(size=[mask.height, mask.width], counts=runs["counts"].decode("ascii"))
-    return MaskFacts(lengths, mask.area, (left, top, width, height))
+    return MaskFacts(lengths, int(coco.area(runs)), (left, top, width, height))
 
 
 def _runs_of_part(mask: Patch) -> Any:

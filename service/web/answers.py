@@ -199,12 +199,20 @@ class Result(NamedTuple):
     def mask(self, index: int, verdict: Verdict) -> Patch:
         """Mask of a frame at the size that was asked for; `judge` has been asked."""
         frame, query = self.frames[index], self.query
-        if verdict.robot.shape == _CELLS == _mask_shape(frame, query):
+        if self._is_mask(index, verdict):
             return Patch.of(verdict.robot.view(np.uint8))
         cells: NDArray[np.float32] = self.prediction.probability[index]
         if query.size == "model":
             return Patch.of(decide(cells, self.threshold))
         return restore_mask(cells, least(self.threshold), frame.width, frame.height, query.fit)
+
+    def share(self, index: int, verdict: Verdict, mask: Patch) -> float:
+        """Which share of a frame's mask is robot."""
+        return verdict.area / verdict.robot.size if self._is_mask(index, verdict) else mask.area_ratio
+
+    def _is_mask(self, index: int, verdict: Verdict) -> bool:
+        """Whether what the model says of its own pixels is the mask that was asked for."""
+        return verdict.robot.shape == _CELLS == _mask_shape(self.frames[index], self.query)
 
     def latents(self) -> NDArray[np.float32] | NDArray[np.float16] | None:
         """Latents of all frames in the type that was asked for; what is too large for float16 becomes its largest."""
@@ -243,7 +251,7 @@ def write(form: Form, result: Result) -> Answer:
     if form == "application/x-npz":
         return _write_npz(result, verdicts)
     masks = [result.mask(index, verdict) for index, verdict in enumerate(verdicts)]
-    shares = [mask.area_ratio for mask in masks]
+    shares = [result.share(index, verdict, masks[index]) for index, verdict in enumerate(verdicts)]
     content = write_grey(masks[0]) if form == "image/png" else _npy([mask.whole() for mask in masks])
     return Answer(content, shares, _confidences(result, verdicts, shares))
 
