@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from service.engine import likely_provider, runs_in_caller
 from service.errors import StartFailed
 from service.frames.limits import MemoryBudget
+from service.machine.cores import usable_cores
 from service.oip.infer import Tensors
 from service.oip.protocol import OpenInference
 from service.oip.repository import Repository
@@ -241,7 +242,9 @@ async def _grpc(
 
 def _stages(settings: Settings, metrics: Metrics, watchers: Watchers, faults: Faults) -> Stages:
     limit_s = settings.queue_limit_ms / 1000
-    scheduler = Scheduler(settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s)
+    scheduler = Scheduler(
+        settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s, cores=usable_cores()
+    )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
     n = settings.codec_threads
     codec = ThreadPoolExecutor(n, thread_name_prefix="robomask-codec")

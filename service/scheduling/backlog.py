@@ -70,10 +70,13 @@ class Backlog:
         workers: How many will take from it.
         limit_frames: Most frames that may wait, but for those of a single request: a bound on memory.
         limit_s: Longest wait that a frame without a deadline may be in for.
+        quick_workers: How many of them run quick frames at one time.
     """
 
-    def __init__(self, workers: int, limit_frames: int, limit_s: float) -> None:
+    def __init__(self, workers: int, limit_frames: int, limit_s: float, quick_workers: int) -> None:
         self._workers = workers
+        self._quick_workers = quick_workers
+        self._quick: set[int] = set()  # workers that run quick frames now
         self._limit_frames = limit_frames
         self._limit_s = limit_s
         self._jobs: list[Job] = []
@@ -97,7 +100,7 @@ class Backlog:
         if not self._jobs and len(self._busy_until_s) < self._workers:
             return 0.0
         running = sum([max(0.0, end - now_s) for end in list(self._busy_until_s.values())])
-        return (running + self._work_s) / self._workers
+        return (running + self._work_s) / self._hands(self._jobs)
 
     def check_room(self, count: int, now_s: float) -> None:
         """Say no to so many frames if there is no place for them, or none for a long time.
@@ -183,8 +186,8 @@ class Backlog:
     def wake(self, most: int) -> None:
         """Wake workers that wait for work."""
         with self._lock:
-            if self._resting:
-                self._ring(min(most, len(self._jobs)))
+            if self._resting and self._jobs:
+                self._ring(min(most, len(self._jobs), self._free(self._jobs[0])))
 
     def take(self, worker: int) -> Taken | None:
         """Take a turn's worth of work; what the worker has taken before is done with that.
@@ -197,18 +200,23 @@ class Backlog:
         """
         with self._lock:
             self._busy_until_s.pop(worker, None)
+            self._quick.discard(worker)
             self._idle.discard(worker)
-            if not self._jobs:
-                if self._closed:
-                    return Taken([], [])
+            if not self._jobs and self._closed:
+                return Taken([], [])
+            if not self._jobs or not self._free(self._jobs[0]):
                 self._idle.add(worker)
                 self._resting.append(worker)
                 return None
             now_s = time.perf_counter()
             taken = self._pick(now_s)
             if taken.jobs:
-                expected = taken.jobs[0].run_time.expect_s(sum(len(job.frames) for job in taken.jobs))
-                self._busy_until_s[worker] = now_s + expected
+                run_time = taken.jobs[0].run_time
+                self._busy_until_s[worker] = now_s + run_time.expect_s(sum(len(job.frames) for job in taken.jobs))
+                if run_time.is_quick(QUICK_S):
+                    self._quick.add(worker)
+            if self._jobs and self._resting and self._free(self._jobs[0]):  # who rests may have been held back till now
+                self._ring(1)
             return taken
 
     def rest(self, worker: int) -> None:
@@ -263,7 +271,7 @@ class Backlog:
         count, due_s = len(first.frames), first.due_s
         most = max(run_size(first), _in_a_turn(run_time))
         if not run_time.batch_pays:  # others that wait for work are to have their share
-            most = min(most, -(-self._frames // (len(self._idle) + 1)))
+            most = min(most, -(-self._frames // max(1, min(len(self._idle) + 1, self._free(first)))))
         end = 1
         for job in self._jobs[1:]:
             count += len(job.frames)
@@ -276,6 +284,16 @@ class Backlog:
         for job in taken:
             self._forget(job)
         return Taken(taken, hopeless)
+
+    def _free(self, job: Job) -> int:
+        """How many more workers may begin with a job like this."""
+        if self._closed or not job.run_time.is_quick(QUICK_S):
+            return self._workers
+        return self._quick_workers - len(self._quick)
+
+    def _hands(self, queue: Sequence[Job]) -> int:
+        """How many workers there are for what waits."""
+        return self._quick_workers if queue and queue[0].run_time.is_quick(QUICK_S) else self._workers
 
     def _ring(self, count: int) -> None:
         """Call as many of the workers that rest, those first that have rested longest."""
@@ -301,10 +319,10 @@ class Backlog:
     def _starts(self, queue: Sequence[Job], place: int, now_s: float) -> list[float]:
         """When workers are free for the job at this place: seconds from now, the first of them first."""
         free = [max(0.0, end - now_s) for end in self._busy_until_s.values()]
-        free += [0.0] * (self._workers - len(free))
+        free += [0.0] * (self._hands(queue) - len(free))
         if place > _EXACT_JOBS:
-            each = (sum(free) + sum(job.cost_s for job in queue[:place])) / self._workers
-            return [each] * self._workers
+            each = (sum(free) + sum(job.cost_s for job in queue[:place])) / len(free)
+            return [each] * len(free)
         heapq.heapify(free)
         for job in queue[:place]:
             heapq.heapreplace(free, free[0] + job.cost_s)

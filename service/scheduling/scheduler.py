@@ -65,13 +65,22 @@ class Scheduler:
         limit_frames: Most frames that may wait: a bound on memory.
         on_batch: Told the number of frames of every run, from the thread that ran it.
         limit_s: Longest wait for the model that a frame without a deadline may be in for.
+        cores: How many the process may use. Quick frames leave one of them to the event loop, which has as much to do
+            for such a frame as the model: with all cores in the model both would wait for each other.
     """
 
     def __init__(
-        self, workers: int, limit_frames: int, on_batch: Callable[[int], None], *, limit_s: float = 60.0
+        self,
+        workers: int,
+        limit_frames: int,
+        on_batch: Callable[[int], None],
+        *,
+        limit_s: float = 60.0,
+        cores: int | None = None,
     ) -> None:
         self._on_batch = on_batch
-        self._backlog = Backlog(workers, limit_frames, limit_s)
+        quick_workers = workers if cores is None else max(1, min(workers, cores - 1))
+        self._backlog = Backlog(workers, limit_frames, limit_s, quick_workers)
         self._workers = workers
         self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
         self._alone = 0  # frames in a row that found nothing else to do

@@ -53,8 +53,10 @@ def frames_of(*values: int) -> np.ndarray:
 
 
 @contextmanager
-def scheduler_of(workers: int = 1, limit_frames: int = 100, limit_s: float = 1000.0) -> Iterator[Scheduler]:
-    scheduler = Scheduler(workers, limit_frames, lambda _: None, limit_s=limit_s)
+def scheduler_of(
+    workers: int = 1, limit_frames: int = 100, limit_s: float = 1000.0, cores: int | None = None
+) -> Iterator[Scheduler]:
+    scheduler = Scheduler(workers, limit_frames, lambda _: None, limit_s=limit_s, cores=cores)
     try:
         yield scheduler
     finally:
@@ -583,3 +585,78 @@ def test_a_turn_of_quick_frames_is_no_more_than_the_model_takes() -> None:
 
 def test_frames_that_take_long_run_one_by_one_where_the_model_says_so() -> None:
     assert batches_behind_another(Sums(max_batch=1, max_quick=8), 0.1) == [[value] for value in range(1, 7)]
+
+
+@pytest.mark.parametrize(("cores", "most"), [(1, 1), (2, 1), (3, 2)])
+def test_quick_frames_leave_a_core_to_the_event_loop(cores: int, most: int) -> None:
+    class Crowded(Sums):
+        inside = seen = 0
+        lock = threading.Lock()
+
+        def run(self, frames: np.ndarray, latents: bool) -> Prediction:
+            with self.lock:
+                self.inside += 1
+                self.seen = max(self.seen, self.inside)
+            try:
+                return super().run(frames, latents)
+            finally:
+                with self.lock:
+                    self.inside -= 1
+
+    async def scenario() -> None:
+        model = Crowded(max_batch=1)
+        with scheduler_of(workers=3, limit_frames=1000, cores=cores) as scheduler:
+            known(scheduler, model, 0.0001)
+            for _ in range(20):
+                await asyncio.gather(*(scheduler.submit(model, frames_of(n), latents=False) for n in range(30)))
+        assert model.seen <= most
+        assert len(model.batches) == 600
+
+    asyncio.run(scenario())
+
+
+async def both_held(scheduler: Scheduler, model: Sums) -> list[asyncio.Task[object]]:
+    """Occupy a worker with two quick frames that come at once; one would be run on the event loop."""
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(scheduler.submit(model, frames_of(n), latents=False)) for n in (1, 2)
+    ]
+    await asyncio.to_thread(model.entered.acquire)
+    return tasks
+
+
+def test_other_workers_run_slow_frames_meanwhile_and_what_was_held_back_is_run_after_that() -> None:
+    async def scenario() -> None:
+        quick, slow = Sums(max_batch=1), Sums(max_batch=1)
+        with scheduler_of(workers=2, cores=2) as scheduler:
+            known(scheduler, quick, 0.0001)
+            known(scheduler, slow, 10.0)
+            quick.go.clear()
+            first = await both_held(scheduler, quick)
+            first += await queued(scheduler, quick, (3,), (4,))
+            slow.go.clear()
+            second = await queued(scheduler, slow, (5,), freshness=fresh(500))
+            await asyncio.to_thread(slow.entered.acquire)
+            assert quick.batches == []
+            quick.go.set()
+            await asyncio.gather(*first)
+            assert quick.batches == [[1], [2], [3], [4]]
+            slow.go.set()
+            await asyncio.gather(*second)
+
+    asyncio.run(scenario())
+
+
+def test_closing_finishes_quick_frames_that_are_held_back() -> None:
+    async def scenario() -> None:
+        model = Sums(max_batch=1)
+        with scheduler_of(workers=2, cores=2) as scheduler:
+            known(scheduler, model, 0.0001)
+            model.go.clear()
+            tasks = await both_held(scheduler, model)
+            tasks += await queued(scheduler, model, (3,), (4,))
+            closing = asyncio.create_task(asyncio.to_thread(scheduler.close))
+            model.go.set()
+            await asyncio.gather(*tasks, closing)
+        assert sorted(model.batches) == [[1], [2], [3], [4]]
+
+    asyncio.run(scenario())
