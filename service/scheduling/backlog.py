@@ -293,7 +293,8 @@ class Backlog:
 
     def _hands(self, queue: Sequence[Job]) -> int:
         """How many workers there are for what waits."""
-        return self._quick_workers if queue and queue[0].run_time.is_quick(QUICK_S) else self._workers
+        first = next(iter(queue), None)  # a worker may take the last of them between two looks
+        return self._workers if first is None or not first.run_time.is_quick(QUICK_S) else self._quick_workers
 
     def _ring(self, count: int) -> None:
         """Call as many of the workers that rest, those first that have rested longest."""
