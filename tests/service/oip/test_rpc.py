@@ -13,6 +13,7 @@ from typing import Any, Self
 import grpc
 import numpy as np
 import pytest
+from codec_threads import stages_of
 from service_kit import Running, golden_frames, serving
 
 from service.oip.schema import Schema, read_schema
@@ -138,6 +139,9 @@ class _Held:
 
     def __init__(self, running: Running) -> None:
         self._engine = running.models.slot().engine
+        run_time = stages_of(running).scheduler._run_time(self._engine)
+        for _ in range(20):  # of a quick one, a frame is run on the event loop, and several leave a core to that
+            run_time.add(1, 0.02, time.perf_counter())
         self._run = self._engine.run
         self.entered = threading.Semaphore(0)
         self.go = threading.Event()
