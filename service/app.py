@@ -242,8 +242,10 @@ async def _grpc(
 
 def _stages(settings: Settings, metrics: Metrics, watchers: Watchers, faults: Faults) -> Stages:
     limit_s = settings.queue_limit_ms / 1000
+    # a worker that waits for a GPU has no core for itself
+    cores = usable_cores() if likely_provider(settings.provider) == "cpu" else None
     scheduler = Scheduler(
-        settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s, cores=usable_cores()
+        settings.workers, settings.queue_limit, metrics.batch_size.observe, limit_s=limit_s, cores=cores
     )
     metrics.queue_depth.set_function(lambda: scheduler.waiting_frames)
     n = settings.codec_threads

@@ -133,16 +133,9 @@ class WholeRequestProtocol(PlainProtocol):
         self._exchange: Exchange | None = None
         self._cycle_at_work: RequestResponseCycle | None = None
 
-    def on_message_begin(self) -> None:
-        """Begin to read a request; what uvicorn prepares for ASGI is made when it is known to be wanted."""
-        self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
-
     def on_headers_complete(self) -> None:
         """Wait for the body, which may be here already, if this is a request to be answered the short way."""
         if not self._takes_head():
-            self._make_scope()
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -231,20 +224,12 @@ class WholeRequestProtocol(PlainProtocol):
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _make_scope(self) -> None:
-        """What uvicorn does at the beginning of a request, and would forget what has been read of it for."""
-        url, headers, expects = self.url, self.headers, self.expect_100_continue
-        super().on_message_begin()
-        self.url, self.expect_100_continue = url, expects
-        self.headers += headers
-
     def _wait_no_longer(self) -> None:
         """What is there of a request goes uvicorn's way."""
         if self._head is None:
             return
         pieces = self._forget()
         if not self.transport.is_closing():
-            self._make_scope()
             self.scope[ARRIVED] = self._head_came_s  # type: ignore[typeddict-unknown-key] # ours
             super().on_headers_complete()
             for piece in pieces:

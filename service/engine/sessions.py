@@ -61,9 +61,8 @@ def open_session(
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     options.add_session_config_entry("session.force_spinning_stop", "1")  # when a run ends
-    if (
-        not in_blocks or precision == "fp16"
-    ):  # with blocks, the level above, ONNX Runtime 1.31 crashes on half precision
+    # Blocks come with the level above, on which ONNX Runtime 1.31 crashes on half precision.
+    if not in_blocks or precision == "fp16":
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     if beside:
         options.add_external_initializers_from_files_in_memory(

@@ -18,7 +18,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from service.errors import FrameUndecodable, MediaTypeUnsupported, RobomaskError
 from service.frames.pieces import PiecesError, check_pieces
-from service.frames.plain_png import plain_png
+from service.frames.small_png import small_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,19 +100,7 @@ def decode(content: bytes, frame: int, meter: PixelMeter) -> Picture:
     if name is None:
         raise _refusal(content, frame)
     try:
-        plain = plain_png(content) if name == "PNG" else None
-        if plain is None:
-            check_pieces(content, name)
-        # opening a WebP allocates its canvas, opening the others reads the header only
-        size = plain.size if plain is not None else _webp_canvas(content) if name == "WebP" else None
-        if size is not None:
-            meter.admit(*size, frame)
-        if plain is not None and (whole := plain.image()) is not None:
-            return Picture(whole, *plain.size)
-        image = _OPENERS[name](io.BytesIO(content))
-        if size is None:
-            meter.admit(*image.size, frame)
-        return _upright(image)
+        return _decode(content, name, frame, meter)
     except RobomaskError:
         raise
     except PiecesError as error:
@@ -127,6 +115,25 @@ def decode(content: bytes, frame: int, meter: PixelMeter) -> Picture:
             "check that the file is complete",
             frame=frame,
         ) from error
+
+
+def _decode(content: bytes, name: str, frame: int, meter: PixelMeter) -> Picture:
+    """`decode` for a picture of a known format, with whatever errors the decoders have."""
+    small = small_png(content) if name == "PNG" else None
+    if small is not None:
+        size: tuple[int, int] | None = small.size
+    else:
+        check_pieces(content, name)
+        # opening a WebP allocates its canvas, opening the others reads the header only
+        size = _webp_canvas(content) if name == "WebP" else None
+    if size is not None:
+        meter.admit(*size, frame)
+    if small is not None and (whole := small.image()) is not None:
+        return Picture(whole, *small.size)
+    image = _OPENERS[name](io.BytesIO(content))
+    if size is None:
+        meter.admit(*image.size, frame)
+    return _upright(image)
 
 
 def pixels(content: bytes) -> NDArray[np.uint8]:

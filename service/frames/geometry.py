@@ -95,6 +95,7 @@ def shrink(picture: Picture, fit: Fit) -> NDArray[np.uint8]:
     """
     image = picture.image
     if image.size == (FRAME_SIZE, FRAME_SIZE):
+        # np.asarray would ask Pillow for more than its bytes
         return np.frombuffer(image.tobytes(), np.uint8).reshape(FRAME_SIZE, FRAME_SIZE, 3)
     left, top, width, height = window_of(*image.size, fit)
     return area_average(image, (left, top, left + width, top + height), _GREY)

@@ -99,7 +99,7 @@ class Backlog:
         """About how long a frame that comes now and has no deadline is going to wait."""
         if not self._jobs and len(self._busy_until_s) < self._workers:
             return 0.0
-        running = sum([max(0.0, end - now_s) for end in list(self._busy_until_s.values())])
+        running = sum(max(0.0, end - now_s) for end in list(self._busy_until_s.values()))
         return (running + self._work_s) / self._hands(self._jobs)
 
     def check_room(self, count: int, now_s: float) -> None:
@@ -164,7 +164,7 @@ class Backlog:
         with self._lock:
             place_s = first.due_s if first.due_s < math.inf else first.submitted_s + self._limit_s
             older = self._of_stream(first.freshness)
-            added = sum([len(job.frames) for job in jobs]) - sum([len(job.frames) for job in older])
+            added = sum(len(job.frames) for job in jobs) - sum(len(job.frames) for job in older)
             if added <= 0:
                 place_s = min([place_s, *(job.place_s for job in older)])
             for job in jobs:

@@ -17,7 +17,7 @@ from service.scheduling.streams import Stage, superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from service.scheduling.freshness import Freshness
     from service.scheduling.streams import Turn
@@ -77,16 +77,13 @@ class Decoding:
 
     def _seat(self, errand: Errand[Any]) -> Seat:
         """A place at the end of the line."""
-        ready_s = self._admit(errand.freshness)
+        seat = Seat(self._codec, errand, self._admit(errand.freshness))
         with self._lock:
             self._inside += 1
-        try:
-            return Seat(self._codec, errand, ready_s, self._leave)
-        except BaseException:  # no thread is to be had
-            self._leave()
-            raise
+        seat.called.add_done_callback(self._leave)
+        return seat
 
-    def _leave(self) -> None:
+    def _leave(self, _: Future[Any]) -> None:
         """Give the place back; whoever waited may be gone long since, a thread that decodes cannot be called off."""
         with self._lock:
             self._inside -= 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import math
 import threading
 import time
@@ -104,25 +103,18 @@ class Seat:
         threads: The threads.
         errand: Who sits there.
         ready_s: About when a thread comes to it, `time.perf_counter`.
-        on_called: Told when a thread is done with it, or will never come; from whatever thread that is.
 
     Attributes:
-        called: Done at the same time.
+        called: Done when a thread is done with it, or will never come.
     """
 
-    def __init__(
-        self,
-        threads: Executor,
-        errand: Errand[Any],
-        ready_s: float = 0.0,
-        on_called: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, threads: Executor, errand: Errand[Any], ready_s: float = 0.0) -> None:
         self.ready_s = ready_s
         self._lock = threading.Lock()
         self._errand: Errand[Any] | None = errand
         self.called: Final[Future[Errand[Any] | None]] = threads.submit(self._serve)
         # The future keeps what it calls: were that the seat, both would stay, and the errand's frames and model.
-        self.called.add_done_callback(functools.partial(_tell, on_called))
+        self.called.add_done_callback(_tell)
 
     async def wait(self, errand: Errand[_T]) -> tuple[_T, float]:
         """The result of an errand that sits here, and the seconds that it took; who waits no longer leaves the seat.
@@ -168,8 +160,7 @@ class Seat:
         return errand
 
 
-def _tell(on_called: Callable[[], None], called: Future[Errand[Any] | None]) -> None:
-    on_called()
+def _tell(called: Future[Errand[Any] | None]) -> None:
     errand = None if called.cancelled() else called.result()
     if errand is not None:
         errand.tell()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from service.engine import Prediction
 from service.errors import ModelFault
 from service.scheduling.backlog import QUICK_S, Backlog, run_size
 from service.scheduling.estimate import RunTime
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.engine import Prediction
     from service.scheduling.backlog import Taken
     from service.scheduling.jobs import Model
     from service.scheduling.streams import Turn
@@ -112,7 +112,7 @@ class Scheduler:
         now_s = time.perf_counter()
         if freshness.due_s < math.inf:
             due_s = freshness.due_s - allow_s
-            _, run_time = self._suited(model, due_s, now_s)
+            run_time = self._run_time(self._suited(model, due_s, now_s))
             self._backlog.check_due(run_time, 1, freshness, due_s, now_s)
         if not self._backlog.has_place_for(freshness):
             self._backlog.check_room(1, now_s)
@@ -149,10 +149,8 @@ class Scheduler:
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
         self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
-        if len(frames) == 1:
-            model, run_time = self._suited(model, due_s, now_s)
-        else:
-            run_time = self._run_time(model)
+        model = self._suited(model, due_s, now_s) if len(frames) == 1 else model
+        run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
             for part in ([frames] if len(frames) <= model.max_batch else _parts(frames, model.max_batch))
@@ -189,24 +187,17 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
 
-    def _suited(self, model: Model, due_s: float, now_s: float) -> tuple[Model, RunTime]:
-        """The model, or its form for one frame at a time if frames come that way, or if this one is late without it.
-
-        And what it is known to take.
-        """
-        run_time = self._run_time(model)
+    def _suited(self, model: Model, due_s: float, now_s: float) -> Model:
+        """The model, or its form for one frame at a time if frames come that way, or if this one is late without it."""
         if not self._backlog.is_idle:
-            return model, run_time
-        expected_s = run_time.expect_s(1)
+            return model
+        expected_s = self._run_time(model).expect_s(1)
         if expected_s < _SLOW_S or (self._alone < _ALONE_FROM and now_s + expected_s <= due_s):
-            return model, run_time
+            return model
         if due_s - now_s < expected_s / _QUICKER_AT_MOST:  # hopeless: nothing is opened for it
-            return model, run_time
+            return model
         alone = model.alone()
-        if alone is None:
-            return model, run_time
-        alone_time = self._run_time(alone)
-        return (model, run_time) if alone_time.hope_s(1, now_s, 0, waits=False) > expected_s else (alone, alone_time)
+        return model if alone is None or self._run_time(alone).hope_s(1, now_s, 0, waits=False) > expected_s else alone
 
     def _run_time(self, model: Model) -> RunTime:
         run_time = self._run_times.get(model)
@@ -349,15 +340,14 @@ def _set_all(results: Sequence[tuple[Job, Done | Exception]]) -> None:
 
 def _cut(prediction: Prediction, start: int, stop: int, *, latents: bool) -> Prediction:
     wanted = prediction.latents[start:stop] if latents and prediction.latents is not None else None
-    return type(prediction)(
-        prediction.probability[start:stop], wanted, prediction.threshold, prediction.verdicts[start:stop]
-    )
+    return Prediction(prediction.probability[start:stop], wanted, prediction.threshold, prediction.verdicts[start:stop])
 
 
 def _joined(parts: list[Prediction]) -> Prediction:
     latents = [part.latents for part in parts if part.latents is not None]
-    return parts[0]._replace(
-        probability=np.concatenate([part.probability for part in parts]),
-        latents=np.concatenate(latents) if latents else None,
-        verdicts=[verdict for part in parts for verdict in part.verdicts],
+    return Prediction(
+        np.concatenate([part.probability for part in parts]),
+        np.concatenate(latents) if latents else None,
+        parts[0].threshold,
+        [verdict for part in parts for verdict in part.verdicts],
     )

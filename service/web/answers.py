@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from service.contract import FRAME_SIZE
 from service.errors import NotAcceptable, quoted
 from service.frames.geometry import restore, restore_mask, visible_cells
-from service.frames.masks import MaskFacts, Verdict, decide, describe, judge, least, mask_confidence
+from service.frames.masks import Verdict, decide, describe, judge, least, mask_confidence
 from service.frames.patch import Patch
 from service.frames.png import write_grey
 from service.versions.note import ModelNote
@@ -267,45 +267,35 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
     started = time.perf_counter()
     notes, ratios, confidences = [], [], []
     for index, frame in enumerate(result.frames):
-        facts = describe(result.mask(index, verdicts[index]))
-        height, width = facts.mask["size"]
-        ratios.append(facts.area / (height * width))
-        confidences.append(result.confidence(index, verdicts[index], present=facts.area > 0))
-        notes.append(_frame_note(frame, facts, confidences[-1]))
-    rest = ""
+        mask, area, bbox = describe(result.mask(index, verdicts[index]))
+        height, width = mask["size"]
+        ratios.append(area / (height * width))
+        confidences.append(result.confidence(index, verdicts[index], present=area > 0))
+        note: dict[str, object] = {} if frame.name is None else {"name": frame.name}
+        notes.append(
+            note
+            | {
+                "width": frame.width,
+                "height": frame.height,
+                "mask": mask,
+                "area": area,
+                "bbox": bbox,
+                "confidence": round(confidences[index], 6),
+                "present": area > 0,
+            }
+        )
+    document: dict[str, object] = {"model": result.model.__dict__, "frames": notes}
     latents = result.latents()
     if latents is not None:
         dtype = result.query.latents_dtype
         data = base64.b64encode(latents.astype(_FLOATS[dtype], copy=False).tobytes()).decode("ascii")
-        rest = f',"latents":{{"dtype":"{dtype}","shape":[{",".join(map(str, latents.shape))}],"data":"{data}"}}'
+        document["latents"] = {"dtype": dtype, "shape": latents.shape, "data": data}
     now = time.perf_counter()
     if result.captured_s is not None:
-        rest += f',"age_ms":{round(max(0.0, now - result.captured_s) * 1000, 3)}'
-    stages = [*result.stages_s.items(), ("encode", now - started)]
-    timings = ",".join([f'"{stage}":{round(seconds * 1000, 3)}' for stage, seconds in stages])
-    model = result.model
-    text = (
-        f'{{"model":{_model_note(model.name, model.version, model.sha256)},"frames":[{",".join(notes)}]{rest},'
-        f'"timing_ms":{{{timings}}}}}'
-    )
-    return Answer(text.encode(), ratios, confidences)
-
-
-def _frame_note(frame: Frame, facts: MaskFacts, confidence: float) -> str:
-    """`FrameNote` as text: a general encoder takes as long as all else that is done for an answer."""
-    name = "" if frame.name is None else f'"name":{_JSON.encode(frame.name)},'
-    height, width = facts.mask["size"]
-    left, top, across, down = facts.bbox
-    return (
-        f'{{{name}"width":{frame.width},"height":{frame.height},"mask":{{"size":[{height},{width}],'
-        f'"counts":{_JSON.encode(facts.mask["counts"])}}},"area":{facts.area},"bbox":[{left},{top},{across},{down}],'
-        f'"confidence":{round(confidence, 6)},"present":{"true" if facts.area else "false"}}}'
-    )
-
-
-@lru_cache(maxsize=16)
-def _model_note(name: str, version: int, sha256: str) -> str:
-    return _JSON.encode({"name": name, "version": version, "sha256": sha256})
+        document["age_ms"] = round(max(0.0, now - result.captured_s) * 1000, 3)
+    stages_s = {**result.stages_s, "encode": now - started}
+    document["timing_ms"] = {stage: round(seconds * 1000, 3) for stage, seconds in stages_s.items()}
+    return Answer(_JSON.encode(document).encode(), ratios, confidences)
 
 
 def _npy(masks: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -348,7 +338,7 @@ def _pixels(frames: Sequence[Frame], query: Query) -> int:
     """How many pixels all masks have."""
     if query.size == "model":
         return len(frames) * FRAME_SIZE * FRAME_SIZE
-    return sum([frame.width * frame.height for frame in frames])
+    return sum(frame.width * frame.height for frame in frames)
 
 
 def _mask_shape(frame: Frame, query: Query) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from isal import isal_zlib
 from PIL import Image
 
-__all__ = ["PlainPng", "plain_png"]
+__all__ = ["SmallPng", "small_png"]
 
 _HEADER: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _RGB_8_BIT: Final = bytes((8, 2, 0, 0, 0))  # bit depth, colour type, compression, filter method, no interlace
@@ -29,7 +29,7 @@ _STORED: Final = b"\x78\x01\x01"  # the start of a zlib stream, and of a last bl
 _MOST_STORED: Final = 0xFFFF
 
 
-class PlainPng(NamedTuple):
+class SmallPng(NamedTuple):
     """What such a PNG has.
 
     Attributes:
@@ -51,7 +51,7 @@ class PlainPng(NamedTuple):
             return None
 
 
-def plain_png(content: bytes) -> PlainPng | None:
+def small_png(content: bytes) -> SmallPng | None:
     """Read the chunks of a PNG of a few 8-bit RGB pixels that has no others than it must.
 
     Returns:
@@ -70,7 +70,7 @@ def plain_png(content: bytes) -> PlainPng | None:
             return None
         pieces.append(content[position + 8 : position + 8 + length])
         position += 12 + length
-    return PlainPng((width, height), pieces[0] if len(pieces) == 1 else b"".join(pieces)) if position == end else None
+    return SmallPng((width, height), pieces[0] if len(pieces) == 1 else b"".join(pieces)) if position == end else None
 
 
 def _line_bytes(width: int, height: int) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.frames.plain_png import plain_png
+from service.frames.small_png import small_png
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)
 SMOOTH = np.add.outer(np.arange(48) * 3, np.arange(40) * 2)[..., None] + np.array([0, 20, 40])
@@ -42,10 +42,10 @@ def filtered(pixels: np.ndarray, kind: int) -> bytes:
 
 @pytest.mark.parametrize("kind", range(5))
 def test_every_filter_is_undone(kind: int) -> None:
-    plain = plain_png(filtered(PIXELS, kind))
-    assert plain is not None
-    assert plain.size == (40, 48)
-    image = plain.image()
+    small = small_png(filtered(PIXELS, kind))
+    assert small is not None
+    assert small.size == (40, 48)
+    image = small.image()
     assert image is not None
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), PIXELS)
@@ -56,9 +56,9 @@ def test_every_filter_is_undone(kind: int) -> None:
 def test_frames_of_any_size_come_back_exactly(size: tuple[int, int], level: int) -> None:
     for pixels in (PIXELS, np.clip(SMOOTH, 0, 255).astype(np.uint8)):
         frame = np.asarray(Image.fromarray(pixels).resize(size))
-        plain = plain_png(encoded(frame, compress_level=level))
-        assert plain is not None
-        image = plain.image()
+        small = small_png(encoded(frame, compress_level=level))
+        assert small is not None
+        image = small.image()
         assert image is not None
         assert np.array_equal(np.asarray(image), frame)
 
@@ -68,9 +68,9 @@ def test_pixels_may_come_in_several_pieces() -> None:
     start = content.index(b"IDAT") - 4
     packed = content[start + 8 : -16]
     parts = [packed[:1], packed[1:100], b"", packed[100:]]
-    plain = plain_png(content[:start] + b"".join(chunk(b"IDAT", part) for part in parts) + chunk(b"IEND"))
-    assert plain is not None
-    assert plain.packed == packed
+    small = small_png(content[:start] + b"".join(chunk(b"IDAT", part) for part in parts) + chunk(b"IEND"))
+    assert small is not None
+    assert small.packed == packed
 
 
 def of_many_pieces() -> bytes:
@@ -111,7 +111,7 @@ def no_pixels() -> bytes:
     ],
 )
 def test_anything_else_is_left_to_another_reader(content: bytes) -> None:
-    assert plain_png(content) is None
+    assert small_png(content) is None
 
 
 @pytest.mark.parametrize("size", [(64, 64), (120, 100)])
@@ -122,17 +122,17 @@ def test_damaged_pixels_are_no_picture(size: tuple[int, int]) -> None:
     broken = bytearray(packed)
     broken[2] = 0xFF  # a kind of block that there is none of
     for damaged in (packed[: len(packed) // 2], bytes(broken), packed[:-4] + b"four", b""):
-        plain = plain_png(content[:start] + chunk(b"IDAT", damaged) + chunk(b"IEND"))
-        assert plain is not None
-        assert plain.image() is None
+        small = small_png(content[:start] + chunk(b"IDAT", damaged) + chunk(b"IEND"))
+        assert small is not None
+        assert small.image() is None
 
 
 def test_what_unpacks_to_far_more_than_its_pixels_takes_no_more_memory_than_they_do() -> None:
     header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
     bomb = zlib.compress(bytes(10**8), 9)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", bomb) + chunk(b"IEND")
-    plain = plain_png(content)
-    assert plain is not None
-    image = plain.image()
+    small = small_png(content)
+    assert small is not None
+    image = small.image()
     assert image is not None
     assert not np.asarray(image).any()
