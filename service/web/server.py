@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
+_HANDLES: Final = 8
+"""On each socket that listens: so many connections are accepted in a turn of the event loop."""
 _ACCEPT_S: Final = 0.3
 """How long what waits to be accepted is still accepted, once nothing more comes in: at least."""
 _ACCEPT_MOST_S: Final = 2.0
@@ -56,6 +58,26 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, models: Models) -> None:
         super().__init__(config)
         self._models = models
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, with several handles on each socket.
+
+        libuv accepts one connection for each handle in a turn of the event loop. When a turn takes long, those that
+        knock would wait for as many turns as there are others before them, the cluster's probes among them.
+        """
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for listener in [listener for server in self.servers for listener in server.sockets]:
+            for _ in range(_HANDLES - 1):
+                same = socket.socket(fileno=os.dup(listener.fileno()))
+                backlog = self.config.backlog
+                self.servers.append(await loop.create_server(self._connection, sock=same, backlog=backlog))
+
+    def _connection(self) -> asyncio.Protocol:
+        """As uvicorn makes it."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""

@@ -1,12 +1,20 @@
-"""What becomes of connections while the service stops; real sockets."""
+"""What becomes of connections while the event loop is busy, and while the service stops; real sockets."""
 
+import asyncio
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
+import uvloop
+from service_kit import publish_tiny
 
-from service.web.server import refuse_new_connections, waiting_connections
+from service.app import create_models
+from service.settings import Settings
+from service.web.server import Server, refuse_new_connections, waiting_connections
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
 
@@ -56,3 +64,29 @@ def test_who_is_half_in_is_let_in_whole(listener: socket.socket) -> None:
         with listener.accept()[0] as accepted:
             accepted.settimeout(10)
             assert accepted.recv(5) == b"frame"
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An application that nobody asks."""
+
+
+def test_several_connections_are_accepted_in_one_turn_of_the_event_loop(tmp_path: Path) -> None:
+    publish_tiny(tmp_path)
+    config = uvicorn.Config(nothing, port=0, lifespan="off", log_config=None)
+    server = Server(config, create_models(Settings(models=str(tmp_path))))
+
+    async def scenario() -> None:
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup()
+        address = server.servers[0].sockets[0].getsockname()
+        clients = [socket.create_connection(address, timeout=20) for _ in range(8)]  # the loop is busy here
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(server.server_state.connections) == len(clients)
+        for client in clients:
+            client.close()
+        server.force_exit = True
+        await server.shutdown()
+
+    uvloop.run(scenario())
