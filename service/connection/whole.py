@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from service.connection.eager import start
 from service.connection.messages import ARRIVED, BUFFERED_BYTES, Whole, content_length, first_values
 from service.connection.upgrade import PlainProtocol
 
@@ -215,14 +216,17 @@ class WholeRequestProtocol(PlainProtocol):
         answerer = self._answerer
         if answerer is None:
             raise RuntimeError("expected somebody to answer what was kept for it")
+        if self.transport.is_closing():  # with the answer to a request that came in one piece with this one
+            return
         query = self.url.partition(b"?")[2]
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         request = Whole(head, query, self.client, body, self._head_came_s)
         exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
         self._exchange = self.cycle = exchange  # type: ignore[assignment] # uvicorn looks at what an exchange has
-        exchange.task = task = self.loop.create_task(answerer.answer(request, exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self._ended)
+        exchange.task = task = start(answerer.answer(request, exchange), self.loop)
+        if task is not None:
+            self.tasks.add(task)
+            task.add_done_callback(self._ended)
 
     def _wait_no_longer(self) -> None:
         """What is there of a request goes uvicorn's way."""

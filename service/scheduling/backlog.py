@@ -142,6 +142,8 @@ class Backlog:
             Stale: They could not.
         """
         with self._lock:
+            if self._in_any_case(run_time, frames, due_s, now_s):
+                return
             older = self._of_stream(freshness)
             queue = [job for job in self._jobs if job not in older] if older else self._jobs
             place_s = min([due_s, *(job.place_s for job in older)])
@@ -234,6 +236,13 @@ class Backlog:
             self._remove(job)
             return job
 
+    def take_quick(self) -> Taken | None:
+        """Take a share of the quick frames that wait, for somebody who is no worker; None if there are none."""
+        with self._lock:
+            if not self._jobs or not self._jobs[0].run_time.is_quick(QUICK_S):
+                return None
+            return self._pick(time.perf_counter(), outsiders=1)
+
     def discard(self, job: Job) -> bool:
         """Take out a job that nobody wants any more; whether it was still there."""
         with self._lock:
@@ -258,8 +267,8 @@ class Backlog:
         """Whether the backlog is closed and empty."""
         return self._closed and not self._jobs
 
-    def _pick(self, now_s: float) -> Taken:
-        """The next job and, as far as that is no harm to any of them, those behind it."""
+    def _pick(self, now_s: float, *, outsiders: int = 0) -> Taken:
+        """The next job and, as far as that is no harm to any of them, those behind it; for a worker or an outsider."""
         hopeless: list[Job] = []
         while self._jobs and _is_hopeless(self._jobs[0], now_s):
             hopeless.append(self._jobs[0])
@@ -271,7 +280,8 @@ class Backlog:
         count, due_s = len(first.frames), first.due_s
         most = max(run_size(first), _in_a_turn(run_time))
         if not run_time.batch_pays:  # others that wait for work are to have their share
-            most = min(most, -(-self._frames // max(1, min(len(self._idle) + 1, self._free(first)))))
+            sharers = outsiders + min(len(self._idle) + 1 - outsiders, self._free(first))
+            most = min(most, -(-self._frames // max(1, sharers)))
         end = 1
         for job in self._jobs[1:]:
             count += len(job.frames)
@@ -329,10 +339,25 @@ class Backlog:
             heapq.heapreplace(free, free[0] + job.cost_s)
         return free
 
+    def _latest_s(self, now_s: float) -> float:
+        """When all that runs and waits would be done if a single worker did it, and that the last to be free."""
+        return max(0.0, max(self._busy_until_s.values(), default=now_s) - now_s) + self._work_s
+
+    def _in_any_case(self, run_time: RunTime, frames: int, due_s: float, now_s: float) -> bool:
+        """Whether frames are in time wherever in the queue they stand: for most this is all there is to find out."""
+        latest_s = self._latest_s(now_s)
+        return now_s + latest_s + run_time.hope_s(frames, now_s, due_s - now_s, waits=True) <= due_s
+
     def _check_order(self, jobs: Sequence[Job], older: Sequence[Job], now_s: float, *, harmless: bool) -> None:
         """Say no to jobs that would be late or, unless they are harmless, make late what has been let in already."""
         queue = [job for job in self._jobs if job not in older] if older else self._jobs
-        place = bisect.bisect_right(queue, jobs[0].place_s, key=_place)
+        first = jobs[0]
+        place = bisect.bisect_right(queue, first.place_s, key=_place)
+        if len(jobs) == 1 and self._in_any_case(first.run_time, len(first.frames), first.due_s, now_s):
+            # None behind is due before its place.
+            end_s = self._latest_s(now_s) + first.cost_s
+            if harmless or place == len(queue) or now_s + end_s <= queue[place].place_s:
+                return
         free = self._starts(queue, place, now_s)
         start_s, longest_s = free[0], 0.0
         for job in jobs:

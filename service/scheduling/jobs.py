@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
-
     import numpy as np
     from numpy.typing import NDArray
 
     from service.engine import Prediction
     from service.scheduling.estimate import RunTime
     from service.scheduling.freshness import Freshness
+    from service.scheduling.promise import Promise
 
 __all__ = ["Done", "Job", "Model"]
 
@@ -47,13 +46,13 @@ class Done(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Frames of one request that run together, and the future that waits for them.
+    """Frames of one request that run together, and who waits for them.
 
     Attributes:
         model: What runs them.
         frames: uint8 [N,64,64,3].
         latents: Whether latents are wanted.
-        future: Who waits.
+        promise: Who waits.
         run_time: What the model is known to take.
         freshness: How long they are worth an answer.
         due_s: When the model has to be done with them, `time.perf_counter`.
@@ -65,7 +64,7 @@ class Job:
     model: Model
     frames: NDArray[np.uint8]
     latents: bool
-    future: asyncio.Future[Done]
+    promise: Promise[Done]
     run_time: RunTime
     freshness: Freshness
     due_s: float

@@ -23,7 +23,9 @@ from service.scheduling.backlog import QUICK_S, Backlog, run_size
 from service.scheduling.estimate import RunTime
 from service.scheduling.freshness import Freshness
 from service.scheduling.jobs import Done, Job
+from service.scheduling.promise import Promise
 from service.scheduling.streams import Stage, superseded
+from service.scheduling.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +42,8 @@ _SLOW_S: Final = 0.004
 """From here on a run gains more from several threads than they cost."""
 _QUICKER_AT_MOST: Final = 8
 """How many times as quick a frame may be on all cores."""
+_HELP_S: Final = 0.01
+"""How long the event loop runs frames in one turn."""
 _ALONE_FROM: Final = 20
 """After so many frames in a row that found nothing at work and nothing waiting they come one at a time."""
 
@@ -67,6 +71,7 @@ class Scheduler:
         limit_s: Longest wait for the model that a frame without a deadline may be in for.
         cores: How many the process may use. Quick frames leave one of them to the event loop, which has as much to do
             for such a frame as the model: with all cores in the model both would wait for each other.
+        turns: Times the turns of the event loop.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Scheduler:
         *,
         limit_s: float = 60.0,
         cores: int | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._on_batch = on_batch
         quick_workers = workers if cores is None else max(1, min(workers, cores - 1))
@@ -85,6 +91,7 @@ class Scheduler:
         self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
         self._alone = 0  # frames in a row that found nothing else to do
         self._waking: set[asyncio.AbstractEventLoop] = set()
+        self._turns = turns or Turns()
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"robomask-infer-{index}", daemon=True)
             for index in range(workers)
@@ -110,8 +117,11 @@ class Scheduler:
             Stale: It would be late.
         """
         now_s = time.perf_counter()
+        wait_s = self._turns.ask()
         if freshness.due_s < math.inf:
-            due_s = freshness.due_s - allow_s
+            due_s = freshness.due_s - allow_s - wait_s
+            if due_s < now_s:
+                raise freshness.missed(f"so many have come that each waits about {wait_s * 1000:.0f} ms to be read")
             run_time = self._run_time(self._suited(model, due_s, now_s))
             self._backlog.check_due(run_time, 1, freshness, due_s, now_s)
         if not self._backlog.has_place_for(freshness):
@@ -146,27 +156,29 @@ class Scheduler:
         """
         loop = asyncio.get_running_loop()
         now_s = time.perf_counter()
+        self._turns.take()
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
         self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
         model = self._suited(model, due_s, now_s) if len(frames) == 1 else model
         run_time = self._run_time(model)
         jobs = [
-            Job(model, part, latents, loop.create_future(), run_time, fresh, due_s, now_s)
+            Job(model, part, latents, Promise(loop), run_time, fresh, due_s, now_s)
             for part in ([frames] if len(frames) <= model.max_batch else _parts(frames, model.max_batch))
         ]
         if turn is not None:
             turn.check(Stage.MODEL)
         alarm: asyncio.TimerHandle | None = None
         try:
-            for old in self._backlog.push(jobs, now_s):
-                _settle_soon(old, superseded(), loop)
+            older = self._backlog.push(jobs, now_s)
+            if older:
+                _settle([(old, superseded()) for old in older])
             if turn is not None:
                 turn.reach(Stage.MODEL)
             self._wake_soon(loop)
             if fresh.due_s < math.inf:
                 alarm = loop.call_later(max(0.0, fresh.due_s - now_s), self._give_up, jobs)
-            done = [await job.future for job in jobs]
+            done = [await job.promise for job in jobs]
         except BaseException:
             for job in jobs:
                 self._abandon(job)
@@ -206,18 +218,16 @@ class Scheduler:
         return run_time
 
     def _abandon(self, job: Job) -> None:
-        job.future.cancel()
+        job.promise.leave()
         self._backlog.discard(job)
-        if not job.future.cancelled():
-            job.future.exception()  # asyncio complains of failures that nobody looked at
 
     def _give_up(self, jobs: Sequence[Job]) -> None:
         """Their time is over, whether they wait or run."""
         for job in jobs:
-            if not job.future.done():
+            if not job.promise.is_done:
                 waited = self._backlog.discard(job)
                 where = "it still waited for the model" if waited else "the model took longer than expected"
-                job.future.set_exception(job.freshness.missed(where))
+                job.promise.fail(job.freshness.missed(where))
 
     def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wake workers once for all that comes in one turn of the event loop, not for each."""
@@ -227,12 +237,27 @@ class Scheduler:
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking.discard(loop)
+        if self._turns.is_behind:
+            self._help(loop)
         alone = self._backlog.take_alone(QUICK_S)
         if alone is None:
             self._backlog.wake(self._workers)
-            return
-        for job, result in self._run([alone]):
-            _settle_soon(job, result, loop)
+        else:
+            _settle_from(loop, self._run([alone]))
+
+    def _help(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run quick frames on the event loop as well.
+
+        Where it has too much to do, workers wait for the interpreter longer than a frame takes, even with work for the
+        other cores. While the loop is in the model they get it.
+        """
+        self._backlog.wake(self._workers)
+        until_s = time.perf_counter() + _HELP_S
+        while (taken := self._backlog.take_quick()) is not None:
+            _settle_from(loop, self._do(taken))
+            if time.perf_counter() > until_s:
+                self._wake_soon(loop)
+                break
 
     def _work(self, worker: int) -> None:
         results: list[tuple[Job, Done | Exception]] = []
@@ -255,7 +280,7 @@ class Scheduler:
         results: list[tuple[Job, Done | Exception]] = [
             (job, job.freshness.missed("by now it would be late")) for job in taken.hopeless
         ]
-        for batch in _batches(job for job in taken.jobs if not job.future.done()):
+        for batch in _batches(job for job in taken.jobs if not job.promise.is_done):
             results += self._run(batch)
         return results
 
@@ -310,32 +335,29 @@ def _batches(jobs: Iterable[Job]) -> list[list[Job]]:
     return batches
 
 
+def _settle_from(loop: asyncio.AbstractEventLoop, results: Sequence[tuple[Job, Done | Exception]]) -> None:
+    """Hand over results from the event loop that runs now."""
+    _set_all([(job, result) for job, result in results if job.promise.get_loop() is loop])
+    if elsewhere := [(job, result) for job, result in results if job.promise.get_loop() is not loop]:
+        _settle(elsewhere)
+
+
 def _settle(results: Sequence[tuple[Job, Done | Exception]]) -> None:
-    """Hand results to the event loops that wait for them, each woken once."""
+    """Hand results to the event loops that wait for them, each woken once, from any thread."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Done | Exception]]] = {}
     for job, result in results:
-        loops.setdefault(job.future.get_loop(), []).append((job, result))
+        loops.setdefault(job.promise.get_loop(), []).append((job, result))
     for loop, own in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
             loop.call_soon_threadsafe(_set_all, own)
 
 
-def _settle_soon(job: Job, result: Done | Exception, here: asyncio.AbstractEventLoop) -> None:
-    """Hand over a result from the event loop that runs now."""
-    if job.future.get_loop() is here:
-        _set_all([(job, result)])
-    else:
-        _settle([(job, result)])
-
-
 def _set_all(results: Sequence[tuple[Job, Done | Exception]]) -> None:
     for job, result in results:
-        if job.future.done():  # nobody waits any more
-            continue
         if isinstance(result, Done):
-            job.future.set_result(result)
+            job.promise.tell(result)
         else:
-            job.future.set_exception(result)
+            job.promise.fail(result)
 
 
 def _cut(prediction: Prediction, start: int, stop: int, *, latents: bool) -> Prediction:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from starlette.requests import ClientDisconnect
 
 from service.call import Call
-from service.connection.messages import ARRIVED, BUFFERED_BYTES
+from service.connection.messages import ARRIVED, BUFFERED_BYTES, first_values
 from service.errors import RobomaskError
 from service.telemetry.logs import fields
 from service.telemetry.metrics import METHODS
 from service.web.problems import problem, waits_no_longer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
@@ -126,7 +126,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._pass_on(scope, receive, send)
             return
-        call = self.open(scope["headers"], scope.get(ARRIVED))
+        call = self.open(first_values(scope["headers"]), scope.get(ARRIVED))
         scope[_KEY] = call
         status = 0
 
@@ -161,23 +161,23 @@ class Envelope:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        call = self.open(scope["headers"], scope.get(ARRIVED))
+        call = self.open(first_values(scope["headers"]), scope.get(ARRIVED))
         scope[_KEY] = call
         try:
             await self._app(scope, receive, send)
         finally:
             self._release(call)
 
-    def open(self, headers: Iterable[tuple[bytes, bytes]], arrived_s: float | None = None) -> Call:
+    def open(self, headers: Mapping[bytes, bytes], arrived_s: float | None = None) -> Call:
         """Begin with a request.
 
         Args:
-            headers: Its headers, names in lower case; it has the client's id if that is a sane one.
+            headers: Its headers, as `first_values` gives them; it has the client's id if that is a sane one.
             arrived_s: When its head had come, in seconds of `time.perf_counter`, if that is not now.
         """
-        brought = next((value for name, value in headers if name == b"x-request-id"), None)
+        brought = headers.get(b"x-request-id")
         request_id = new_request_id() if brought is None else choose_request_id(brought)
-        call = Call(request_id) if self._tracing is None else self._tracing.call(request_id, headers)
+        call = Call(request_id) if self._tracing is None else self._tracing.call(request_id, headers.items())
         if arrived_s is not None:
             call.arrived_s = arrived_s
         return call

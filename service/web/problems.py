@@ -9,9 +9,11 @@ from http import HTTPStatus
 from typing import Final
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from service import errors
+from service.connection.messages import Reply
 
 __all__ = [
     "MEDIA_TYPE",
@@ -22,6 +24,7 @@ __all__ = [
     "no_websocket",
     "not_http",
     "problem",
+    "problem_reply",
     "status_of",
     "waits_no_longer",
 ]
@@ -86,34 +89,39 @@ class Problem(BaseModel):
 
 def status_of(error: errors.RobomaskError) -> int:
     """The HTTP status of an error: that of the nearest class in the table."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    kind = type(error)
+    return STATUS[kind] if kind in STATUS else next(STATUS[near] for near in kind.__mro__ if near in STATUS)
 
 
-def details(error: errors.RobomaskError, request_id: str) -> Problem:
-    """What is said of a request, or a frame of a stream, that failed."""
-    detail = str(error)
-    return Problem(
-        type=f"{_PREFIX}{error.code}",
-        title=error.title,
-        status=status_of(error),
-        detail=detail,
-        error=detail,
-        request_id=request_id,
-        frame=error.frame,
-        retry_after_s=error.retry_after_s if isinstance(error, errors.Unavailable) else None,
-    )
+def details(error: errors.RobomaskError, request_id: str) -> dict[str, str | int]:
+    """What is said of a request, or a frame of a stream, that failed: a `Problem`."""
+    said = _said(status_of(error), error.code, error.title, str(error), request_id)
+    if error.frame is not None:
+        said["frame"] = error.frame
+    if isinstance(error, errors.Unavailable):
+        said["retry_after_s"] = error.retry_after_s
+    return said
 
 
 def problem(error: errors.RobomaskError, request_id: str) -> Response:
-    """The answer to a request that failed."""
-    headers: dict[str, str] = {}
+    """The answer to a request that failed, for the framework."""
+    return _response(details(error, request_id), _headers(error))
+
+
+def problem_reply(error: errors.RobomaskError, request_id: str) -> Reply:
+    """The same where the framework is not asked: under overload what a refusal costs is lost to the answers."""
+    content = to_json(details(error, request_id))
+    head = [(b"content-length", b"%d" % len(content)), (b"content-type", MEDIA_TYPE.encode())]
+    head += [(name.lower().encode(), value.encode()) for name, value in _headers(error).items()]
+    return Reply(status_of(error), head, content)
+
+
+def _headers(error: errors.RobomaskError) -> dict[str, str]:
     if isinstance(error, errors.Unavailable):
-        headers["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, errors.AdminTokenWrong):
-        headers["WWW-Authenticate"] = "Bearer"
-    elif isinstance(error, errors.WebSocketExpected):
-        headers["Upgrade"] = "websocket"
-    return _response(details(error, request_id), headers)
+        return {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, errors.AdminTokenWrong):
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Upgrade": "websocket"} if isinstance(error, errors.WebSocketExpected) else {}
 
 
 def framework_problem(status: int, method: str, path: str, allow: str | None, request_id: str) -> Response:
@@ -122,10 +130,8 @@ def framework_problem(status: int, method: str, path: str, allow: str | None, re
     detail = sentence.format(
         path=errors.quoted(path), method=errors.quoted(method), allow=(allow or "").replace(", ", " or ")
     )
-    body = Problem(
-        type=f"{_PREFIX}{code}", title=title, status=status, detail=detail, error=detail, request_id=request_id
-    )
-    return _response(body, {"Allow": allow} if allow else {})
+    said = _said(status, code, title, detail, request_id)
+    return _response(said, {"Allow": allow} if allow else {})
 
 
 def not_http(what: str, request_id: str) -> Response:
@@ -144,15 +150,25 @@ def no_websocket(status: int, why: str, request_id: str) -> Response:
     return _response(_bad_request(status, detail, request_id), {})
 
 
-def _bad_request(status: int, detail: str, request_id: str) -> Problem:
+def _bad_request(status: int, detail: str, request_id: str) -> dict[str, str | int]:
     code, title = _HANDSHAKE.get(status, (errors.BadRequest.code, errors.BadRequest.title))
-    return Problem(
-        type=f"{_PREFIX}{code}", title=title, status=status, detail=detail, error=detail, request_id=request_id
-    )
+    return _said(status, code, title, detail, request_id)
 
 
-def _response(body: Problem, headers: dict[str, str]) -> Response:
-    return Response(body.model_dump_json(exclude_none=True), body.status, headers, media_type=MEDIA_TYPE)
+def _said(status: int, code: str, title: str, detail: str, request_id: str) -> dict[str, str | int]:
+    """A `Problem`, without what there is not."""
+    return {
+        "type": f"{_PREFIX}{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "error": detail,
+        "request_id": request_id,
+    }
+
+
+def _response(said: dict[str, str | int], headers: dict[str, str]) -> Response:
+    return Response(to_json(said), int(said["status"]), headers, media_type=MEDIA_TYPE)
 
 
 def waits_no_longer() -> errors.NotReady:

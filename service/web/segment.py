@@ -19,7 +19,7 @@ from service.web.answers import accepted
 from service.web.body import CancelledWithClient, read_body
 from service.web.middleware import CLIENT_GONE, PROBES, call_in, call_of, route_of
 from service.web.openapi import SEGMENT, SEGMENT_ANSWERS
-from service.web.problems import framework_problem, problem, waits_no_longer
+from service.web.problems import framework_problem, problem, problem_reply, waits_no_longer
 from service.web.query import parse_query
 from service.web.requests import check_media_type
 
@@ -145,8 +145,8 @@ class Segment:
             with contextlib.suppress(NotReady):  # no model has been asked yet; the one that would have been
                 call.slot = self._models.slot(stream=call.stream)
         self._metrics.count_failure(error)
-        response = problem(error, call.request_id)
-        return Reply(response.status_code, [*response.raw_headers, *notes(call)], bytes(response.body))
+        status, head, content = problem_reply(error, call.request_id)
+        return Reply(status, [*head, *notes(call)], content)
 
 
 class Express:
@@ -167,7 +167,7 @@ class Express:
 
     async def answer(self, request: Whole, exchange: Exchange) -> None:
         """Answer one request."""
-        call = self._envelope.open(request.headers.items(), request.arrived_s)
+        call = self._envelope.open(request.headers, request.arrived_s)
         status = 0
         try:
             try:

@@ -227,7 +227,7 @@ class _Stream:
         """Say why, and hang up."""
         self._all.metrics.count_failure(error)
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await self._say(type="error", seq=None, problem=_problem(error, self._id))
+            await self._say(type="error", seq=None, problem=details(error, self._id))
             await self._socket.close(code, error.title)
 
     async def _refuse(self, error: Busy, code: int) -> None:
@@ -264,13 +264,13 @@ class _Stream:
                 if isinstance(error, Superseded):
                     await self._reply({"type": "superseded", "seq": seq})
                 else:
-                    await self._reply({"type": "error", "seq": seq, "problem": _problem(error, call.request_id)})
+                    await self._reply({"type": "error", "seq": seq, "problem": details(error, call.request_id)})
             except Exception:  # noqa: BLE001 - it is logged, and only this frame fails
                 _log.exception("a fault of this service")
                 fault = RobomaskError(f"expected to answer, but the service failed; its log says why: {self._id}")
                 status, call.problem = status_of(fault), fault.code
                 self._all.pipeline.stages.unanswered(call, fault)
-                await self._reply({"type": "error", "seq": seq, "problem": _problem(fault, call.request_id)})
+                await self._reply({"type": "error", "seq": seq, "problem": details(fault, call.request_id)})
             else:
                 await self._answer(seq, asked.form, answer, call)
                 status = _OK
@@ -408,7 +408,3 @@ def _read_note(text: str) -> dict[bytes, bytes]:
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in document.values()):
         raise BodyMalformed(f"{wanted}, got {quoted(text)}")
     return {_KEYS[name]: repr(value).encode() for name, value in document.items()}
-
-
-def _problem(error: RobomaskError, request_id: str) -> dict[str, Any]:
-    return details(error, request_id).model_dump(exclude_none=True)

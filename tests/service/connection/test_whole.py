@@ -226,3 +226,19 @@ def test_a_large_answer_arrives_whole_and_the_next_one_after_it(running: Running
 def transports() -> int:
     """Connections of this process that are open or have left something behind."""
     return sum(type(each).__name__ == "TCPTransport" for each in gc.get_objects())
+
+
+def test_of_two_requests_in_one_piece_the_second_is_not_answered_where_the_first_ends_the_connection(
+    running: Running,
+) -> None:
+    refused = request(path="/segment?width=no", more="Connection: close\r\n")
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(refused + request())
+        assert Answer(file).status == 422
+        assert file.read() == b""
+
+
+def test_of_two_requests_in_one_piece_the_second_is_answered_where_the_first_is_refused(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(request(path="/segment?width=no") + request())
+        assert [Answer(file).status for _ in range(2)] == [422, 200]

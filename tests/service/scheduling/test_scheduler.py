@@ -1,6 +1,7 @@
 """Jobs run in order, in batches that their model allows, and none of them can hurt another."""
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
@@ -17,6 +18,7 @@ from service.scheduling import scheduler as scheduler_module
 from service.scheduling.freshness import Freshness
 from service.scheduling.scheduler import Scheduler
 from service.scheduling.streams import Streams
+from service.scheduling.turns import Turns
 
 POISON = 255
 
@@ -54,9 +56,13 @@ def frames_of(*values: int) -> np.ndarray:
 
 @contextmanager
 def scheduler_of(
-    workers: int = 1, limit_frames: int = 100, limit_s: float = 1000.0, cores: int | None = None
+    workers: int = 1,
+    limit_frames: int = 100,
+    limit_s: float = 1000.0,
+    cores: int | None = None,
+    turns: Turns | None = None,
 ) -> Iterator[Scheduler]:
-    scheduler = Scheduler(workers, limit_frames, lambda _: None, limit_s=limit_s, cores=cores)
+    scheduler = Scheduler(workers, limit_frames, lambda _: None, limit_s=limit_s, cores=cores, turns=turns)
     try:
         yield scheduler
     finally:
@@ -658,5 +664,54 @@ def test_closing_finishes_quick_frames_that_are_held_back() -> None:
             model.go.set()
             await asyncio.gather(*tasks, closing)
         assert sorted(model.batches) == [[1], [2], [3], [4]]
+
+    asyncio.run(scenario())
+
+
+async def let_fall_behind(scheduler: Scheduler, model: Sums, passing: list[float]) -> None:
+    """Let the event loop have turns with many requests that take long."""
+    for _ in range(3):
+        for _ in range(10):
+            with contextlib.suppress(DeadlineMissed):
+                scheduler.check(model, fresh(due_in_s=0.001))
+        passing[0] += 0.02
+        await asyncio.sleep(0)
+
+
+def test_where_the_event_loop_is_behind_quick_frames_are_run_on_it_as_well() -> None:
+    async def scenario() -> None:
+        passing = [0.0]
+        with scheduler_of(turns=Turns(lambda: time.perf_counter() + passing[0])) as scheduler:
+            quick, held_up = Sums(max_batch=4), Sums(max_batch=4)
+            await scheduler.submit(quick, frames_of(1), latents=False)  # is known to be quick
+            first = await held(scheduler, held_up)
+            submission = asyncio.create_task(scheduler.submit(quick, frames_of(2), latents=False))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert quick.batches == [[1]]
+            await let_fall_behind(scheduler, quick, passing)
+            second = asyncio.create_task(scheduler.submit(quick, frames_of(3), latents=False))
+            await let_fall_behind(scheduler, quick, passing)
+            outcomes = await asyncio.gather(submission, second)
+            assert [outcome.prediction.probability[0, 0, 0] for outcome in outcomes] == [2, 3]
+            assert not first.done()
+            held_up.go.set()
+            await first
+
+    asyncio.run(scenario())
+
+
+def test_where_the_event_loop_is_behind_what_would_be_late_by_that_is_refused_before_it_is_read() -> None:
+    async def scenario() -> None:
+        passing = [0.0]
+        with scheduler_of(turns=Turns(lambda: time.perf_counter() + passing[0])) as scheduler:
+            model = Sums(max_batch=4)
+            await scheduler.submit(model, frames_of(1), latents=False)
+            scheduler.check(model, fresh(due_in_s=0.05))
+            await let_fall_behind(scheduler, model, passing)
+            with pytest.raises(DeadlineMissed, match="so many have come that each waits about"):
+                scheduler.check(model, fresh(due_in_s=0.05))
+            scheduler.check(model, fresh(due_in_s=20))
+            scheduler.check(model, fresh())
 
     asyncio.run(scenario())
