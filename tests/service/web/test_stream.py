@@ -215,8 +215,9 @@ def test_a_frame_is_newer_than_those_before_it_whatever_is_said_of_their_capture
         socket.send(png(FRAME))
         socket.send(json.dumps({"captured_at": time.time() - 1}))
         socket.send(png(FRAME))
-        assert {told(socket)["seq"], (last := told(socket))["seq"]} == {0, 1}
-        assert (last["type"], last["seq"]) == ("answer", 1)
+        came = {message["seq"]: message["type"] for message in (told(socket), told(socket))}
+        assert came[1] == "answer"  # whatever became of the other, and was told before or after it
+        assert came.keys() == {0, 1}
 
 
 def test_a_message_that_is_too_large_ends_the_stream_and_nothing_else(narrow: Running) -> None:
