@@ -136,6 +136,7 @@ class WholeRequestProtocol(PlainProtocol):
 
     def on_headers_complete(self) -> None:
         """Wait for the body, which may be here already, if this is a request to be answered the short way."""
+        self._unset_keepalive_if_required()  # set by the answer to one that came in one piece with this one
         if not self._takes_head():
             super().on_headers_complete()
 
@@ -223,7 +224,11 @@ class WholeRequestProtocol(PlainProtocol):
         request = Whole(head, query, self.client, body, self._head_came_s)
         exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
         self._exchange = self.cycle = exchange  # type: ignore[assignment] # uvicorn looks at what an exchange has
-        exchange.task = task = start(answerer.answer(request, exchange), self.loop)
+        try:
+            exchange.task = task = start(answerer.answer(request, exchange), self.loop)
+        except Exception as error:  # noqa: BLE001 - the parser would take it for a fault of the client's
+            self._failed(error)
+            return
         if task is not None:
             self.tasks.add(task)
             task.add_done_callback(self._ended)
@@ -249,8 +254,11 @@ class WholeRequestProtocol(PlainProtocol):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _log.error("a fault of this service", exc_info=error)
-        if error is not None or task.cancelled():
+        if task.cancelled():
             self.transport.close()
+        elif (error := task.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        _log.error("a fault of this service", exc_info=error)
+        self.transport.close()

@@ -211,7 +211,8 @@ class Backlog:
                 self._resting.append(worker)
                 return None
             now_s = time.perf_counter()
-            taken = self._pick(now_s)
+            hopeless = self._drop_hopeless(now_s)
+            taken = Taken(self._pick(now_s) if self._jobs else [], hopeless)
             if taken.jobs:
                 run_time = taken.jobs[0].run_time
                 self._busy_until_s[worker] = now_s + run_time.expect_s(sum(len(job.frames) for job in taken.jobs))
@@ -238,10 +239,13 @@ class Backlog:
 
     def take_quick(self) -> Taken | None:
         """Take a share of the quick frames that wait, for somebody who is no worker; None if there are none."""
+        now_s = time.perf_counter()
         with self._lock:
-            if not self._jobs or not self._jobs[0].run_time.is_quick(QUICK_S):
-                return None
-            return self._pick(time.perf_counter(), outsiders=1)
+            hopeless = self._drop_hopeless(now_s)
+            first = self._jobs[0] if self._jobs else None
+            if first is not None and first.run_time.is_quick(QUICK_S) and first.cost_s <= _TURN_S:
+                return Taken(self._pick(now_s, outsiders=1), hopeless)
+            return Taken([], hopeless) if hopeless else None
 
     def discard(self, job: Job) -> bool:
         """Take out a job that nobody wants any more; whether it was still there."""
@@ -267,18 +271,20 @@ class Backlog:
         """Whether the backlog is closed and empty."""
         return self._closed and not self._jobs
 
-    def _pick(self, now_s: float, *, outsiders: int = 0) -> Taken:
-        """The next job and, as far as that is no harm to any of them, those behind it; for a worker or an outsider."""
+    def _drop_hopeless(self, now_s: float) -> list[Job]:
+        """Take out what stands in front and would be late if it were run now."""
         hopeless: list[Job] = []
         while self._jobs and _is_hopeless(self._jobs[0], now_s):
             hopeless.append(self._jobs[0])
             self._remove(self._jobs[0])
-        if not self._jobs:
-            return Taken([], hopeless)
+        return hopeless
+
+    def _pick(self, now_s: float, *, outsiders: int = 0) -> list[Job]:
+        """The next job and, as far as that is no harm to any of them, those behind it; for a worker or an outsider."""
         first = self._jobs[0]
         run_time = first.run_time
         count, due_s = len(first.frames), first.due_s
-        most = max(run_size(first), _in_a_turn(run_time))
+        most = _in_a_turn(run_time) if outsiders else max(run_size(first), _in_a_turn(run_time))
         if not run_time.batch_pays:  # others that wait for work are to have their share
             sharers = outsiders + min(len(self._idle) + 1 - outsiders, self._free(first))
             most = min(most, -(-self._frames // max(1, sharers)))
@@ -293,7 +299,7 @@ class Backlog:
         del self._jobs[:end]
         for job in taken:
             self._forget(job)
-        return Taken(taken, hopeless)
+        return taken
 
     def _free(self, job: Job) -> int:
         """How many more workers may begin with a job like this."""
@@ -340,7 +346,7 @@ class Backlog:
         return free
 
     def _latest_s(self, now_s: float) -> float:
-        """When all that runs and waits would be done if a single worker did it, and that the last to be free."""
+        """Seconds until all that runs and waits is done, if the worker that is free last did all that waits."""
         return max(0.0, max(self._busy_until_s.values(), default=now_s) - now_s) + self._work_s
 
     def _in_any_case(self, run_time: RunTime, frames: int, due_s: float, now_s: float) -> bool:

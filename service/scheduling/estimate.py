@@ -83,7 +83,7 @@ class RunTime:
             return max(least_s * math.exp2(-stale_s), frames * self._best_s / 2 * math.exp2(-stale_s / _HALVES_S))
         expected_s = self.expect_s(frames)
         if waits:
-            return expected_s + max(2 * self.spread_s, _RESERVE * budget_s)
+            return max(least_s, expected_s) + max(2 * self.spread_s, _RESERVE * budget_s)
         return max(least_s, expected_s - 2 * frames * self.spread_s)
 
     def is_quick(self, most_s: float) -> bool:

@@ -46,13 +46,13 @@ class Done(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Frames of one request that run together, and who waits for them.
+    """Frames of one request that run together, and where their result is told.
 
     Attributes:
         model: What runs them.
         frames: uint8 [N,64,64,3].
         latents: Whether latents are wanted.
-        promise: Who waits.
+        promise: Where the result is told.
         run_time: What the model is known to take.
         freshness: How long they are worth an answer.
         due_s: When the model has to be done with them, `time.perf_counter`.

@@ -41,13 +41,13 @@ class Promise(Generic[_T]):
         return self._loop
 
     def tell(self, result: _T) -> None:
-        """Let the task go on with a result, if it has not been told another; not from within a task."""
+        """Let the task go on with a result, if it has not been told another; from within a task, in the next turn."""
         if not self.is_done:
             self._result = result
             self._go_on()
 
     def fail(self, error: BaseException) -> None:
-        """Let the task go on with an error, if it has not been told another; not from within a task."""
+        """Let the task go on with an error, if it has not been told another; from within a task, in the next turn."""
         if not self.is_done:
             self._error = error
             self._go_on()
@@ -57,7 +57,7 @@ class Promise(Generic[_T]):
         self.is_done = True
 
     def cancel(self, msg: object = None) -> bool:
-        """Its task is cancelled."""
+        """Called by its task when that is cancelled, which goes on in the next turn."""
         if self.is_done:
             return False
         self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
@@ -71,13 +71,22 @@ class Promise(Generic[_T]):
         if self.is_done:
             self._loop.call_soon(self._run)
 
-    def result(self) -> _T:
-        """What has been told.
+    def result(self) -> None:
+        """Called by the task before it goes on: of a future it would hear of errors here."""
+
+    def __await__(self) -> Generator[Promise[_T], None, _T]:
+        """Wait.
+
+        An error is raised here alone: its traceback knows all frames above, and here there are but those that wait.
+        Raised in `result` it would know, and keep, whoever tells it.
 
         Raises:
             BaseException: What has been told.
         """
-        error, self._error = self._error, None  # its traceback knows who waits, who knows this
+        if not self.is_done:
+            self._asyncio_future_blocking = True
+            yield self
+        error, self._error = self._error, None
         if error is not None:
             try:
                 raise error
@@ -85,16 +94,12 @@ class Promise(Generic[_T]):
                 del error
         return self._result  # type: ignore[return-value] # told before
 
-    def __await__(self) -> Generator[Promise[_T], None, _T]:
-        """Wait."""
-        if not self.is_done:
-            self._asyncio_future_blocking = True
-            yield self
-        return self.result()
-
     def _go_on(self) -> None:
         self.is_done = True
-        self._run()
+        if asyncio.current_task(self._loop) is None:
+            self._run()
+        else:  # a task cannot begin within another
+            self._loop.call_soon(self._run)
 
     def _run(self) -> None:
         callback, self._callback = self._callback, None

@@ -23,14 +23,14 @@ _MANY: Final = 4
 _PASSAGE: Final = 4
 """Turns that a request may take: one to be read, this one, one until its result is heard of, and one in reserve."""
 _REFUSAL: Final = 0.3
-"""What a refusal takes of the time of an answer, about."""
+"""What a refusal takes of the time of an answer, about: 0.16 ms of 0.5, where this was measured."""
 _LONG_S: Final = 0.002
 """A turn that is longer than this leaves other threads hardly any of the interpreter's time."""
 _WEIGHT: Final = 0.1
 
 
 class Turns:
-    """Times the turns of the event loop that it is used from, while there is much to do.
+    """Times the turns of an event loop, the one that it is used from all its life, while there is much to do.
 
     Args:
         clock: Seconds.
@@ -51,7 +51,7 @@ class Turns:
         self._taken = 0  # those of them that were not refused
 
     def ask(self) -> float:
-        """Note a request that is read now; seconds that the loop is going to keep it waiting, and has already."""
+        """Note a request that is read now; how many seconds of its time are lost to waiting for the loop."""
         self._note()
         if not self._is_timing:
             return 0.0

@@ -7,6 +7,7 @@ accepted: requests on their way get a reset instead of an answer. Here those are
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import socket
@@ -69,9 +70,13 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for listener in [listener for server in self.servers for listener in server.sockets]:
             for _ in range(_HANDLES - 1):
-                same = socket.socket(fileno=os.dup(listener.fileno()))
-                backlog = self.config.backlog
-                self.servers.append(await loop.create_server(self._connection, sock=same, backlog=backlog))
+                with contextlib.suppress(OSError):  # too many open files: it goes without
+                    same = socket.socket(fileno=os.dup(listener.fileno()))
+                    self.servers.append(
+                        await loop.create_server(
+                            self._connection, sock=same, ssl=self.config.ssl, backlog=self.config.backlog
+                        )
+                    )
 
     def _connection(self) -> asyncio.Protocol:
         """As uvicorn makes it."""

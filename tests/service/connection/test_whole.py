@@ -1,5 +1,7 @@
 """Requests that come in one piece, in several, or out of the ordinary: real sockets, the same answers."""
 
+import asyncio
+import functools
 import gc
 import io
 import re
@@ -7,12 +9,18 @@ import socket
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
+import uvloop
 from service_kit import Running, golden_frames, png, serving
 
 from benchmarks.standin import publish_standin
+from service.connection.messages import Reply, Whole
+from service.connection.whole import Exchange, WholeRequestProtocol
+from service.frames.limits import MemoryBudget
 
 PIXELS = golden_frames()[0].tobytes()
 PATH = "/segment?width=64&height=64"
@@ -242,3 +250,58 @@ def test_of_two_requests_in_one_piece_the_second_is_answered_where_the_first_is_
     with knock(running) as client, client.makefile("rb") as file:
         client.sendall(request(path="/segment?width=no") + request())
         assert [Answer(file).status for _ in range(2)] == [422, 200]
+
+
+class Answering:
+    """Answers requests at once or a little later, or fails."""
+
+    path = b"/segment"
+    budget = MemoryBudget(1 << 20)
+
+    async def answer(self, request: Whole, exchange: Exchange) -> None:
+        if request.query == b"fail":
+            raise ValueError("expected better")
+        if request.query == b"wait":
+            later = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.05, later.set)
+            await later.wait()
+        await exchange.send(Reply(200, [(b"content-length", b"2")], b"ok"))
+
+
+def heard(*requests: bytes, keep_alive_s: int = 75) -> bytes:
+    """What a client hears that sends requests in one piece."""
+
+    async def nobody(scope: object, receive: object, send: object) -> None:
+        """An application that nobody asks."""
+
+    def hear(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(b"".join(requests))
+            return b"".join(iter(lambda: client.recv(65536), b""))
+
+    async def scenario() -> bytes:
+        protocol = functools.partial(WholeRequestProtocol, answerer=Answering())
+        options: dict[str, Any] = {"http": protocol, "timeout_keep_alive": keep_alive_s, "log_config": None}
+        config = uvicorn.Config(nobody, port=0, lifespan="off", **options)
+        server = uvicorn.Server(config)
+        config.load()
+        server.lifespan = config.lifespan_class(config)
+        await server.startup()
+        hearing = asyncio.create_task(asyncio.to_thread(hear, server.servers[0].sockets[0].getsockname()[1]))
+        answer = await hearing
+        server.force_exit = True
+        await server.shutdown()
+        return answer
+
+    return uvloop.run(scenario())
+
+
+def test_a_fault_before_the_answer_is_none_of_the_clients_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert heard(request(path="/segment?fail")) == b""
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["expected better"]
+    assert "a fault of this service" in caplog.text
+
+
+def test_a_request_is_answered_however_short_idle_connections_are_kept_after_the_one_before_it() -> None:
+    at_once, later = request(path="/segment?now"), request(path="/segment?wait", more="Connection: close\r\n")
+    assert heard(at_once, later, keep_alive_s=0).count(b"200 OK") == 2

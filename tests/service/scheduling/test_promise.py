@@ -108,6 +108,17 @@ def test_a_promise_that_nobody_waits_for_any_more_tells_nothing() -> None:
     run(scenario)
 
 
+def test_told_from_within_another_task_it_lets_its_own_go_on_in_the_next_turn() -> None:
+    async def scenario() -> None:
+        promise: Promise[str] = Promise(asyncio.get_running_loop())
+        task = await waiting(promise)
+        promise.tell("mask")
+        assert not task.done()
+        assert await task == "mask"
+
+    run(scenario)
+
+
 def test_an_error_that_was_raised_does_not_keep_what_its_traceback_knows() -> None:
     class Model:
         pass
@@ -116,7 +127,7 @@ def test_an_error_that_was_raised_does_not_keep_what_its_traceback_knows() -> No
         async def work(promise: Promise[str], model: Model) -> None:
             with pytest.raises(ValueError, match="expected better"):
                 await promise
-            del model
+            assert model
 
         model = Model()
         known = weakref.ref(model)

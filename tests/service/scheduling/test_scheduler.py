@@ -715,3 +715,25 @@ def test_where_the_event_loop_is_behind_what_would_be_late_by_that_is_refused_be
             scheduler.check(model, fresh())
 
     asyncio.run(scenario())
+
+
+def test_where_the_event_loop_is_behind_it_leaves_to_the_workers_what_takes_long() -> None:
+    async def scenario() -> None:
+        passing = [0.0]
+        with scheduler_of(turns=Turns(lambda: time.perf_counter() + passing[0])) as scheduler:
+            quick, unknown = Sums(max_batch=4), Sums(max_batch=4)
+            await scheduler.submit(quick, frames_of(1), latents=False)
+            first = await held(scheduler, unknown)  # for all that is known, of a slow model, as the next
+            overdue = asyncio.create_task(
+                scheduler.submit(quick, frames_of(2), latents=False, freshness=fresh(due_in_s=0.01))
+            )
+            waiting = asyncio.create_task(scheduler.submit(unknown, frames_of(3), latents=False))
+            await let_fall_behind(scheduler, quick, passing)
+            await asyncio.gather(overdue, return_exceptions=True)
+            await let_fall_behind(scheduler, quick, passing)
+            assert unknown.batches == []
+            unknown.go.set()
+            await asyncio.gather(first, waiting)
+            assert unknown.batches == [[0], [3]]
+
+    asyncio.run(scenario())
