@@ -54,7 +54,7 @@ def choose_precision(
         return _plain(offered, default, "the bundle has no int8 model")
     if dots.fast:
         return Choice("int8", dots.because)
-    return _plain(offered, default, f"{dots.because}; int8 can be had with --precision int8")
+    return _plain(offered, default, f"{dots.because}; --precision int8 tries it, where its sums saturate it is refused")
 
 
 def _plain(offered: Collection[Precision], default: Precision, reason: str) -> Choice:

@@ -11,7 +11,7 @@ __all__ = ["CPU_INFO", "DotProducts", "dot_products"]
 CPU_INFO: Final = Path("/proc/cpuinfo")
 
 _DOT_PRODUCT_FLAGS: Final = ("avx512_vnni", "avx_vnni", "asimddp")
-"""Instructions that multiply and add bytes, as Linux names them: Intel and AMD since 2019, ARM since 8.2.
+"""Instructions that multiply and add bytes, as Linux names them: Intel since 2019, AMD since 2022, ARM since 8.2.
 
 Without them 8-bit products are not only slower: ONNX Runtime's sums of them saturate on older x86 processors.
 """

@@ -18,7 +18,7 @@ ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     ("wanted", "provider", "offered", "dots", "precision", "words"),
     [
         (None, "cpu", ALL, FAST, "int8", "it has them"),
-        (None, "cpu", ALL, SLOW, "fp32", "it has none; int8 can be had with --precision int8"),
+        (None, "cpu", ALL, SLOW, "fp32", "it has none; --precision int8 tries it"),
         (None, "cpu", ("fp32", "fp16"), FAST, "fp32", "no int8 model"),
         (None, "cuda", ALL, FAST, "fp16", "GPUs"),
         (None, "tensorrt", ("fp32", "int8"), FAST, "fp32", "no fp16 model"),
