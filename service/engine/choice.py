@@ -52,9 +52,10 @@ def choose_precision(
         return _plain(offered, default, "the bundle has no fp16 model for GPUs")
     if "int8" not in offered:
         return _plain(offered, default, "the bundle has no int8 model")
-    if dots.fast:
-        return Choice("int8", dots.because)
-    return _plain(offered, default, f"{dots.because}; --precision int8 tries it, where its sums saturate it is refused")
+    if dots.fast or dots.saturates:
+        narrow = "" if dots.fast else "; with weights of 7 bits it is the quicker even so"
+        return Choice("int8", dots.because + narrow)
+    return _plain(offered, default, f"{dots.because}; --precision int8 tries it")
 
 
 def _plain(offered: Collection[Precision], default: Precision, reason: str) -> Choice:

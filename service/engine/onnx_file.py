@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Container
 
-__all__ = ["MAX_PARTS", "GraphFacts", "OnnxInvalid", "inspect_onnx"]
+__all__ = ["MAX_PARTS", "GraphFacts", "OnnxInvalid", "fields", "inspect_onnx"]
 
 MAX_PARTS: Final = 100_000
 """Most nodes, attributes and tensors: the largest network that could serve a camera has a hundredth of it."""
@@ -75,7 +75,7 @@ def inspect_onnx(content: bytes, in_memory: Container[str] = ()) -> GraphFacts:
         if parts > MAX_PARTS or depth > _MAX_DEPTH:
             raise OnnxInvalid(f"expected at most {MAX_PARTS} parts, {_MAX_DEPTH} deep, found a graph beyond that")
         inside = _INSIDE[kind]
-        for field, value in _fields(view, start, end):
+        for field, value in fields(view, start, end):
             if isinstance(value, tuple):
                 if field in inside:
                     todo.append((inside[field], *value, depth + 1))
@@ -88,15 +88,17 @@ def inspect_onnx(content: bytes, in_memory: Container[str] = ()) -> GraphFacts:
 
 def _check_entry(view: memoryview, start: int, end: int, in_memory: Container[str]) -> None:
     """A key and a value of where a tensor is: its `location` has to be known, whatever comes of the rest."""
-    texts = {
-        field: bytes(view[slice(*place)]) for field, place in _fields(view, start, end) if isinstance(place, tuple)
-    }
+    texts = {field: bytes(view[slice(*place)]) for field, place in fields(view, start, end) if isinstance(place, tuple)}
     if not in_memory or (texts.get(1) == b"location" and texts.get(2, b"").decode("latin-1") not in in_memory):
         raise OnnxInvalid(_ELSEWHERE)
 
 
-def _fields(view: memoryview, start: int, end: int) -> list[tuple[int, int | tuple[int, int]]]:
-    """The fields of a message: its number, and a number or where its bytes are."""
+def fields(view: memoryview, start: int, end: int) -> list[tuple[int, int | tuple[int, int]]]:
+    """The fields of a message: its number, and a number or where its bytes are.
+
+    Raises:
+        OnnxInvalid: The bytes are no message.
+    """
     found: list[tuple[int, int | tuple[int, int]]] = []
     place = start
     while place < end:

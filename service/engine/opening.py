@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnxruntime as ort
 
@@ -87,7 +87,7 @@ def likely_provider(provider: Literal["auto", "cuda", "tensorrt", "cpu"]) -> Pro
 
 def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine:
     choice = precision_for(bundle, wanted.precision, "cpu")
-    opened = functools.partial(open_session, bundle, choice.precision, [CPU], wanted.intra_op_threads, pace)
+    opened = functools.partial(_session_on_cpu, bundle, choice.precision, wanted.intra_op_threads, pace=pace)
     session = quicker_layout(opened(), lambda: opened(in_blocks=False), pace)
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
     more = wanted.alone_threads > wanted.intra_op_threads
@@ -101,10 +101,16 @@ def _for_one(bundle: Bundle, precision: Precision, wanted: Wanted) -> Engine:
     Raises:
         BundleInvalid: It cannot be opened any more, or does not answer as the other.
     """
-    session = open_session(bundle, precision, [CPU], wanted.alone_threads, spins=True)
+    session = _session_on_cpu(bundle, precision, wanted.alone_threads, spins=True)
     engine = Engine(Plain(session), "cpu", precision, 1, threshold=bundle.manifest.threshold)
     self_test(engine, bundle.golden())
     return engine
+
+
+def _session_on_cpu(bundle: Bundle, precision: Precision, threads: int, **options: Any) -> ort.InferenceSession:
+    """Open a model as it suits this processor."""
+    narrow_weights = precision == "int8" and dot_products().saturates
+    return open_session(bundle, precision, [CPU], threads, narrow_weights=narrow_weights, **options)
 
 
 def _on_gpu(bundle: Bundle, wanted: Wanted, provider: Literal["cuda", "tensorrt"], pace: Pace) -> Engine:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import onnxruntime as ort
 
 from service.contract import INPUTS, OUTPUTS, Bundle, BundleInvalid, TensorSpec
+from service.engine.narrow import narrow
 from service.engine.onnx_file import OnnxInvalid, inspect_onnx
 from service.machine.allocator import give_back_memory
 from service.machine.background import at_once
@@ -37,6 +38,7 @@ def open_session(
     *,
     spins: bool = False,
     in_blocks: bool = True,
+    narrow_weights: bool = False,
 ) -> ort.InferenceSession:
     """Open one of a bundle's models.
 
@@ -50,6 +52,7 @@ def open_session(
             their own. Between runs they never do: a waiting camera must not burn a core.
         in_blocks: Whether convolutions may lay out their channels in blocks of the width of the processor's registers,
             which is quicker where there are many.
+        narrow_weights: Whether 8-bit weights are to have seven, see `narrow`.
 
     Raises:
         BundleInvalid: The runtime cannot read the model, or its tensors are not those of the contract.
@@ -70,6 +73,8 @@ def open_session(
         )
     try:
         inspect_onnx(content, beside)
+        if narrow_weights:
+            content = narrow(content)
         session = pace(lambda: ort.InferenceSession(content, options, providers=list(providers)))
     except OnnxInvalid as error:
         raise BundleInvalid(f"{bundle.folder}: {error}") from error

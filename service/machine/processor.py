@@ -17,11 +17,22 @@ Without them 8-bit products are not only slower: ONNX Runtime's sums of them sat
 """
 
 
+_PRODUCT_FLAGS: Final = frozenset({"avx2", "avx512bw"})
+"""Those of x86 that multiply bytes and add each pair up in 16 bits, as wide as its registers."""
+
+
 class DotProducts(NamedTuple):
-    """Whether the processor has fast 8-bit dot products, and how that is known."""
+    """What the processor has for sums of 8-bit products.
+
+    Attributes:
+        fast: Whether it has fast dot products.
+        because: How that is known.
+        saturates: Whether it has only the instructions before them: quick, but too narrow for all eight bits.
+    """
 
     fast: bool
     because: str
+    saturates: bool = False
 
 
 def dot_products(cpu_info: Path = CPU_INFO) -> DotProducts:
@@ -45,4 +56,6 @@ def dot_products(cpu_info: Path = CPU_INFO) -> DotProducts:
     for flag in _DOT_PRODUCT_FLAGS:
         if flag in words:
             return DotProducts(fast=True, because=f"the processor has 8-bit dot products ({flag})")
-    return DotProducts(fast=False, because="the processor has no 8-bit dot products")
+    return DotProducts(
+        fast=False, because="the processor has no 8-bit dot products", saturates=bool(_PRODUCT_FLAGS & words)
+    )

@@ -11,6 +11,7 @@ from service.machine.processor import DotProducts, dot_products
 
 FAST = DotProducts(fast=True, because="it has them")
 SLOW = DotProducts(fast=False, because="it has none")
+NARROW = DotProducts(fast=False, because="it has none", saturates=True)
 ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
@@ -19,6 +20,7 @@ ALL: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     [
         (None, "cpu", ALL, FAST, "int8", "it has them"),
         (None, "cpu", ALL, SLOW, "fp32", "it has none; --precision int8 tries it"),
+        (None, "cpu", ALL, NARROW, "int8", "it has none; with weights of 7 bits"),
         (None, "cpu", ("fp32", "fp16"), FAST, "fp32", "no int8 model"),
         (None, "cuda", ALL, FAST, "fp16", "GPUs"),
         (None, "tensorrt", ("fp32", "int8"), FAST, "fp32", "no fp16 model"),
@@ -43,8 +45,9 @@ def test_the_precision_suits_the_device(
 def test_the_engine_of_a_bundle_with_int8_follows_the_processor(tmp_path: Path) -> None:
     folder = publish_tiny(tmp_path, precisions={"fp32": tiny_onnx(), "int8": tiny_onnx()}).folder
     engine = open_engine(open_bundle(folder), Wanted(provider="cpu"))
-    assert engine.precision == ("int8" if dot_products().fast else "fp32")
-    assert dot_products().because in engine.reason
+    known = dot_products()
+    assert engine.precision == ("int8" if known.fast or known.saturates else "fp32")
+    assert known.because in engine.reason
     named = open_engine(open_bundle(folder), Wanted(provider="cpu", precision="fp32"))
     assert (named.precision, named.reason) == ("fp32", "cpu: the settings name the CPU; fp32: the settings name it")
 
