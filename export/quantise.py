@@ -67,7 +67,7 @@ class Quantiser:
         quantizer = QDQQuantizer(
             onnx.load_from_string(self._model),
             per_channel=True,
-            reduce_range=False,  # 8-bit weights saturate on processors without dot products; those are served fp32
+            reduce_range=False,  # the service narrows weights where sums of all eight bits saturate
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
