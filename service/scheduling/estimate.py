@@ -13,6 +13,7 @@ _STALE_S: Final = 1.0
 _HALVES_S: Final = 30.0
 _PAYS: Final = 0.7
 _RESERVE: Final = 0.4
+_RESERVE_OF_SLACK: Final = 0.56
 _GAINS: Final = 0.9
 _HELD_UP: Final = 10
 """How many times as long a quick run may seem to take beside a busy event loop."""
@@ -71,7 +72,8 @@ class RunTime:
         """The time to reckon with when deciding whether to try at all.
 
         A frame that has to wait takes a place from others and may be held up by what nobody foresaw: a share of its
-        budget is kept in reserve, so that under overload the queue stays short and what runs is fresh. For one that
+        budget is kept in reserve, so that under overload the queue stays short and what runs is fresh; of a budget that
+        is mostly the run's, a share of the rest, or workers would wait for frames that have just come. For one that
         finds a worker free there is nothing to lose: a quick run counts. And after a second without any run the
         estimate may be of another time: then the least counts, and that for half with every further second. Else a
         machine that was busy for a while would refuse for ever, as refused frames teach nothing. What no run has come
@@ -83,7 +85,8 @@ class RunTime:
             return max(least_s * math.exp2(-stale_s), frames * self._best_s / 2 * math.exp2(-stale_s / _HALVES_S))
         expected_s = self.expect_s(frames)
         if waits:
-            return max(least_s, expected_s) + max(2 * self.spread_s, _RESERVE * budget_s)
+            reserve_s = min(_RESERVE * budget_s, _RESERVE_OF_SLACK * max(0.0, budget_s - expected_s))
+            return max(least_s, expected_s) + max(2 * self.spread_s, reserve_s)
         return max(least_s, expected_s - 2 * frames * self.spread_s)
 
     def is_quick(self, most_s: float) -> bool:

@@ -65,3 +65,13 @@ def test_a_size_of_which_nothing_comes_is_tried_again_with_growing_hope() -> Non
     assert stage.expect_s(1000, 4.0) == 0.5
     stage.add(0.1, 1000, 4.1)
     assert stage.expect_s(1000, 4.1) == pytest.approx(0.4)
+
+
+def test_of_a_budget_that_is_mostly_the_runs_a_part_of_the_rest_may_be_waited_for() -> None:
+    quick, slow = RunTime(), RunTime()
+    for _ in range(100):
+        quick.add(1, 0.01, 0.0)
+        slow.add(1, 0.08, 0.0)
+    assert quick.hope_s(1, 0.0, 0.1, waits=True) == pytest.approx(0.01 + 0.04)
+    assert 0.085 < slow.hope_s(1, 0.0, 0.1, waits=True) < 0.095
+    assert slow.hope_s(1, 0.0, 0.07, waits=True) == pytest.approx(0.08)
