@@ -242,8 +242,7 @@ class Backlog:
         now_s = time.perf_counter()
         with self._lock:
             hopeless = self._drop_hopeless(now_s)
-            first = self._jobs[0] if self._jobs else None
-            if first is not None and first.run_time.is_quick(QUICK_S) and first.cost_s <= _TURN_S:
+            if self._jobs and _fits_a_turn(self._jobs[0]):
                 return Taken(self._pick(now_s, outsiders=1), hopeless)
             return Taken([], hopeless) if hopeless else None
 
@@ -394,6 +393,11 @@ def run_size(job: Job) -> int:
 def _in_a_turn(run_time: RunTime) -> int:
     """How many frames are a turn's work, if they are quick; or one."""
     return int(_TURN_S / max(run_time.least_s, 1e-5)) if run_time.is_quick(QUICK_S) else 1
+
+
+def _fits_a_turn(job: Job) -> bool:
+    """Whether a job is quick, all its frames together."""
+    return job.run_time.is_quick(QUICK_S) and len(job.frames) <= _in_a_turn(job.run_time)
 
 
 def _place(job: Job) -> float:
