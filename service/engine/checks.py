@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from service.machine.background import Pace
 
 __all__ = ["self_test", "warm_up"]
-
-_SATURATED: Final = "; on a processor without 8-bit dot products its sums saturate: leave the choice to the service"
 
 
 def self_test(engine: Engine, golden: Golden, pace: Pace = at_once) -> float:
@@ -48,10 +46,9 @@ def self_test(engine: Engine, golden: Golden, pace: Pace = at_once) -> float:
         float(np.abs(alone.probability - golden.probability[:1]).max()),
     )
     if difference > allowed:
-        hint = _SATURATED if engine.precision == "int8" and engine.provider == "cpu" else ""
         raise BundleInvalid(
             f"expected probabilities within {allowed:g} of the golden ones, got a difference of {difference:.4g}: "
-            f"the {engine.precision} model on {engine.provider} does not answer as it did when it was exported{hint}"
+            f"the {engine.precision} model on {engine.provider} does not answer as it did when it was exported"
         )
     return difference
 

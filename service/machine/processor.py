@@ -15,8 +15,6 @@ _DOT_PRODUCT_FLAGS: Final = ("avx512_vnni", "avx_vnni", "asimddp")
 
 Without them 8-bit products are not only slower: ONNX Runtime's sums of them saturate on older x86 processors.
 """
-
-
 _PRODUCT_FLAGS: Final = frozenset({"avx2", "avx512bw"})
 """Those of x86 that multiply bytes and add each pair up in 16 bits, as wide as its registers."""
 

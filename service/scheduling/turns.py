@@ -23,7 +23,7 @@ _MANY: Final = 4
 _PASSAGE: Final = 4
 """Turns that a request may take: one to be read, this one, one until its result is heard of, and one in reserve."""
 _REFUSAL: Final = 0.3
-"""What a refusal takes of the time of an answer, about: 0.16 ms of 0.5, where this was measured."""
+"""What a refusal takes of the time of an answer, about: 0.19 ms of CPU and 0.65, where this was measured."""
 _LONG_S: Final = 0.002
 """A turn that is longer than this leaves other threads hardly any of the interpreter's time."""
 _WEIGHT: Final = 0.1

@@ -112,13 +112,6 @@ def test_a_model_that_breaks_the_contract_is_refused_for_its_reason(tmp_path: Pa
         OPENER.open(folder)
 
 
-def test_of_an_8_bit_model_that_answers_otherwise_it_is_said_what_that_may_come_from(tmp_path: Path) -> None:
-    folder = publish_tiny(tmp_path, precisions={"fp32": tiny_onnx(), "int8": tiny_onnx(bias=0.0)}).folder
-    opener = Opener(provider="cpu", precision="int8", intra_op_threads=1, max_batch=None)
-    with pytest.raises(BundleInvalid, match=r"the int8 model on cpu .* saturate: leave the choice to the service"):
-        opener.open(folder)
-
-
 def test_an_answer_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
     engine = engine_of(publish_tiny(tmp_path, precisions={"fp32": tiny_onnx(bias=float("nan"))}).folder)
     with pytest.raises(ModelFault, match="finite"):
