@@ -79,7 +79,7 @@ class Quantiser:
         with _quiet():
             quantizer.quantize_model()
         model = quantizer.model.model
-        _keep_sums_float(model)
+        _keep_sums_float(model, frozenset(nodes))
         return bytes(model.SerializeToString())
 
 
@@ -134,7 +134,7 @@ def _passed_on(node: onnx.NodeProto, readers: Readers) -> list[str]:
         (node,) = readers[node.output[0]]
         names.append(node.name)
     ends = {after.op_type for after in readers[node.output[0]]}
-    return names if ends and ends <= {"Conv", "MatMul"} else []
+    return names if ends and ends <= {"Conv", "MatMul", "Add"} else []
 
 
 def _readers(model: onnx.ModelProto) -> Readers:
@@ -158,7 +158,7 @@ def _share_ranges(model: onnx.ModelProto, ranges: TensorsData) -> None:
 
 
 def _drop_idle_relus(model: onnx.ModelProto) -> None:
-    """Take out, in place, the ReLUs of what cannot be negative: sums of two rectified tensors."""
+    """Take out, in place, the ReLUs of what cannot be negative: sums of two rectified tensors, in whatever order."""
     outputs = {output.name for output in model.graph.output}
     never_negative: set[str] = set()
     same_as: dict[str, str] = {}
@@ -168,15 +168,24 @@ def _drop_idle_relus(model: onnx.ModelProto) -> None:
         if node.op_type == "Relu" and node.input[0] in never_negative and node.output[0] not in outputs:
             same_as[node.output[0]] = node.input[0]
             continue
-        if node.op_type == "Relu" or (node.op_type == "Add" and never_negative.issuperset(node.input)):
+        moves = node.op_type in {"Transpose", "Reshape"} and node.input[0] in never_negative
+        if node.op_type == "Relu" or moves or (node.op_type == "Add" and never_negative.issuperset(node.input)):
             never_negative.add(node.output[0])
         kept.append(node)
     del model.graph.node[:]
     model.graph.node.extend(kept)
 
 
-def _keep_sums_float(model: onnx.ModelProto) -> None:
-    """Let residual sums read what was not rounded, in place: it is there, and more exact."""
+def _keep_sums_float(model: onnx.ModelProto, rounded: Collection[str]) -> None:
+    """Let residual sums read what was not rounded, in place: it is there, and more exact.
+
+    Where the sum is of what a node with 8-bit results gives, it is not there: to have it, the node would have to be
+    computed in float32.
+
+    Args:
+        model: The graph.
+        rounded: Names of the nodes whose results are 8-bit.
+    """
     made_by = {name: node for node in model.graph.node for name in node.output}
 
     def unrounded(name: str) -> str:
@@ -184,7 +193,10 @@ def _keep_sums_float(model: onnx.ModelProto) -> None:
         if dequantised is None or dequantised.op_type != "DequantizeLinear":
             return name
         quantised = made_by.get(dequantised.input[0])
-        return quantised.input[0] if quantised is not None and quantised.op_type == "QuantizeLinear" else name
+        if quantised is None or quantised.op_type != "QuantizeLinear":
+            return name
+        source = made_by.get(quantised.input[0])
+        return name if source is not None and source.name in rounded else quantised.input[0]
 
     for node in model.graph.node:
         if node.op_type == "Add":

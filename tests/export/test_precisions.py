@@ -161,6 +161,36 @@ def test_residual_sums_read_what_was_not_rounded(bundle: Path) -> None:
     assert "DequantizeLinear" not in {made_by.get(name) for node in sums for name in node.input}
 
 
+@pytest.mark.parametrize("head", ["attention-conv", "attention-skips"])
+def test_every_convolution_runs_in_8_bits_and_nothing_is_rectified_twice(
+    frames: np.ndarray, head: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    segmenter = build_segmenter((2, 2, 2, 2), head=head).eval()
+    content = Quantiser(to_onnx(QuantisableGraph(segmenter).eval()), frames[:4]).write()
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    as_run = [node.op_type for node in onnx.load(tmp_path / "as_run.onnx", load_external_data=False).graph.node]
+    assert as_run.count("QLinearConv") > 20
+    assert "Conv" not in as_run
+    graph = onnx.load_from_string(content).graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    outputs = {output.name for output in graph.output}
+    inside = [node for node in graph.node if node.op_type == "Relu" and outputs.isdisjoint(node.output)]
+    rectified = [made_by.get(node.input[0]) for node in inside]
+    sums = [node for node in rectified if node is not None and node.op_type == "Add"]
+    assert not any(all(_is_rectified(made_by, name) for name in node.input) for node in sums)
+
+
+def _is_rectified(made_by: dict[str, onnx.NodeProto], name: str) -> bool:
+    node = made_by.get(name)
+    while node is not None and node.op_type == "Transpose":
+        node = made_by.get(node.input[0])
+    return node is not None and node.op_type == "Relu"
+
+
 def test_the_int8_file_is_about_half_as_large_and_fp16_hardly_takes_room(bundle: Path) -> None:
     size = {p: len(open_bundle(bundle).model(p)) for p in ("fp32", "fp16", "int8")}
     assert size["int8"] < 0.6 * size["fp32"]
