@@ -23,6 +23,7 @@ from export.graph import ServingGraph
 from export.sessions import open_session
 from export.time_split import time_split
 from service.contract import Bundle, BundleInvalid, open_bundle
+from service.contract.onnx_file import OnnxInvalid
 from training.config import Config
 from training.data.readers import DatasetError, read_frames
 from training.from_onnx import segmenter_from_onnx
@@ -77,7 +78,7 @@ def forms_of(bundle: Bundle, threads: int) -> dict[str, Form]:
     forms: dict[str, Form] = {name: _eager(graph) for name, graph in graphs.items()}
     for precision in bundle.manifest.precisions:
         model, beside = bundle.model(precision), bundle.beside(precision)
-        forms[f"onnx {precision}"] = _run(open_session(model, beside, threads=threads, as_fast_as_it_gets=True))
+        forms[f"onnx {precision}"] = _run(open_session(model, beside, threads=threads, as_served=True))
     return forms
 
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         bundle = open_bundle(config.bundle)
         held_out = select(read_frames(config.data), config.split) if config.data else None
         forms = forms_of(bundle, config.threads)
-    except (BundleInvalid, DatasetError) as error:
+    except (BundleInvalid, DatasetError, OnnxInvalid) as error:
         print(f"bench_precisions: {error}", file=sys.stderr)
         return 1
     frames = golden_frames() if held_out is None else held_out.frames

@@ -197,7 +197,7 @@ def with_precisions(text: str, verdicts: Sequence[Verdict]) -> str:
 |---|---|---|---|
 {rows}
 
-fp16 is for GPUs and reads its weights out of the fp32 file. int8 is for processors with 8-bit dot products."""
+fp16 is for GPUs and reads its weights out of the fp32 file. int8 is for CPUs."""
     return _with_section(text, "Precisions", body if verdicts else "")
 
 

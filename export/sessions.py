@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 from tqdm import tqdm
 
+from service.contract.narrow import narrow
 from service.machine.processor import dot_products
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def session_options(beside: Mapping[str, bytes] | None = None, *, threads: int =
 
 
 def open_session(
-    model: bytes, beside: Mapping[str, bytes] | None = None, *, threads: int = 1, as_fast_as_it_gets: bool = False
+    model: bytes, beside: Mapping[str, bytes] | None = None, *, threads: int = 1, as_served: bool = False
 ) -> onnxruntime.InferenceSession:
     """A CPU session on the content of an ONNX file.
 
@@ -49,10 +50,17 @@ def open_session(
         model: The ONNX file.
         beside: As in `session_options`.
         threads: As in `session_options`.
-        as_fast_as_it_gets: Take 8-bit products all the same, to time them.
+        as_served: Take 8-bit products all the same, as the service does: where their sums saturate, of weights that
+            have seven bits.
+
+    Raises:
+        OnnxInvalid: `as_served`, and the weights are kept in a way that cannot be narrowed.
     """
     options = session_options(beside, threads=threads)
-    if not (as_fast_as_it_gets or dot_products().fast):
+    dots = dot_products()
+    if as_served and dots.saturates:
+        model = narrow(model)
+    if not (as_served or dots.fast):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

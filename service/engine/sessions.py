@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import onnxruntime as ort
 
 from service.contract import INPUTS, OUTPUTS, Bundle, BundleInvalid, TensorSpec
-from service.engine.narrow import narrow
-from service.engine.onnx_file import OnnxInvalid, inspect_onnx
+from service.contract.narrow import narrow
+from service.contract.onnx_file import OnnxInvalid, inspect_onnx
 from service.machine.allocator import give_back_memory
 from service.machine.background import at_once
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from service_kit import golden_frames, png, publish_tiny, serving, tiny_onnx
 
 from service.contract import BundleInvalid, BundleOutOfReach, Manifest, open_bundle
-from service.engine.onnx_file import MAX_PARTS, OnnxInvalid, inspect_onnx
+from service.contract.onnx_file import MAX_PARTS, OnnxInvalid, inspect_onnx
 from service.errors import NotReady
 from service.versions.vetting import memory_bound, vet
 

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.contract import open_bundle
+from service.contract.narrow import narrow
+from service.contract.onnx_file import OnnxInvalid
 from service.engine import Engine
 from service.engine.checks import self_test
-from service.engine.narrow import narrow
-from service.engine.onnx_file import OnnxInvalid
 from service.engine.running import Plain
 from service.engine.sessions import CPU, open_session
 

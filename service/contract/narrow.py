@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from service.engine.onnx_file import OnnxInvalid, fields
+from service.contract.onnx_file import OnnxInvalid, fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
