@@ -3,7 +3,7 @@
 And kill publishers at every step while the service looks for new versions.
 
     python -m benchmarks.swap                                  # a small stand-in
-    python -m benchmarks.swap --bundle models/robot-arm/7      # a bundle, as two versions of itself
+    python -m benchmarks.swap --bundle models/robot-arm/8      # a bundle, as two versions of itself
     python -m benchmarks.swap --kills 200 --swaps 0            # only the publishers
 
 Steady load and swaps alternate in one run, so both are of the same minutes of the machine. `resident` swaps go to the
