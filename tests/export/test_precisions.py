@@ -166,7 +166,7 @@ def test_every_convolution_runs_in_8_bits_and_nothing_is_rectified_twice(
     frames: np.ndarray, head: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(5)
-    segmenter = build_segmenter((2, 2, 2, 2), head=head).eval()
+    segmenter = build_segmenter((2, 1, 1, 1), head=head).eval()  # two blocks: a sum that goes into another
     content = Quantiser(to_onnx(QuantisableGraph(segmenter).eval()), frames[:4]).write()
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "as_run.onnx")

@@ -40,7 +40,7 @@ def traffic(running: Running, frame: np.ndarray) -> Iterator[None]:
     over = threading.Event()
 
     def send() -> None:
-        while not over.is_set():
+        while not over.wait(0.02):  # not as fast as it goes: what is trained beside it needs the interpreter as well
             running.segment(png(frame))
 
     thread = threading.Thread(target=send)
