@@ -46,6 +46,7 @@ class BenchConfig(Config):
     bundle: CliPositionalArg[Path] = Field(description="a bundle with an fp32 model")
     data: Path | None = Field(None, description="labelled frames, to measure IoU as well")
     split: str = Field("val", description="the part of `data` to measure on, or all")
+    against: Path | None = Field(None, description="another bundle, whose ONNX models take turns with these")
     threads: int = Field(1, ge=1, description="threads within one run")
     rounds: int = Field(20, ge=1, description="turns that each form takes")
     split_time: bool = Field(False, description="also tell what each precision spends its time on, by operator")
@@ -75,11 +76,17 @@ def forms_of(bundle: Bundle, threads: int) -> dict[str, Form]:
         PUBLISHED: ServingGraph(published_form(segmenter)).eval(),
         COLLAPSED: ServingGraph(segmenter).eval(),
     }
-    forms: dict[str, Form] = {name: _eager(graph) for name, graph in graphs.items()}
-    for precision in bundle.manifest.precisions:
-        model, beside = bundle.model(precision), bundle.beside(precision)
-        forms[f"onnx {precision}"] = _run(open_session(model, beside, threads=threads, as_served=True))
-    return forms
+    return {name: _eager(graph) for name, graph in graphs.items()} | onnx_forms(bundle, threads)
+
+
+def onnx_forms(bundle: Bundle, threads: int, of: str = "") -> dict[str, Form]:
+    """A bundle's precisions as they are served, by name; `of` is added to each."""
+    return {
+        f"onnx {precision}{of}": _run(
+            open_session(bundle.model(precision), bundle.beside(precision), threads=threads, as_served=True)
+        )
+        for precision in bundle.manifest.precisions
+    }
 
 
 def take_turns(forms: Mapping[str, Form], frames: np.ndarray, rounds: int) -> dict[str, Timing]:
@@ -110,6 +117,9 @@ def main(argv: Sequence[str]) -> int:
         bundle = open_bundle(config.bundle)
         held_out = select(read_frames(config.data), config.split) if config.data else None
         forms = forms_of(bundle, config.threads)
+        if config.against is not None:
+            other = open_bundle(config.against)
+            forms |= onnx_forms(other, config.threads, f" of version {other.manifest.version}")
     except (BundleInvalid, DatasetError, OnnxInvalid) as error:
         print(f"bench_precisions: {error}", file=sys.stderr)
         return 1
@@ -163,13 +173,14 @@ def _report(
 def _table(
     timings: Mapping[str, Timing], qualities: Mapping[str, Quality], splits: Mapping[str, Mapping[str, float]]
 ) -> str:
-    head = f"{'':20} {'median ms':>10} {'p10 ms':>8} {'published /':>12} {'onnx fp32 /':>12}"
+    width = max(map(len, timings))
+    head = f"{'':{width}} {'median ms':>10} {'p10 ms':>8} {'published /':>12} {'onnx fp32 /':>12}"
     lines = [head + (f" {'IoU':>8} {'with fp32':>10}" if qualities else "")]
     for name, timing in timings.items():
         quality = qualities.get(name)
         numbers = f"{quality.iou:8.4f} {quality.iou_with_fp32:10.4f}" if quality else ""
         lines.append(
-            f"{name:20} {timing.median_ms:10.1f} {timing.p10_ms:8.1f} "
+            f"{name:{width}} {timing.median_ms:10.1f} {timing.p10_ms:8.1f} "
             f"{timings[PUBLISHED].median_ms / timing.median_ms:12.2f} "
             f"{timings['onnx fp32'].median_ms / timing.median_ms:12.2f} {numbers}".rstrip()
         )

@@ -1,7 +1,8 @@
 """From float32 to 8 bits: where the numbers are rounded, and how wide each range is.
 
 Weights are int8 with a scale for each output channel, activations uint8 with a scale for each tensor, measured on
-calibration frames. Normalisations, the softmax, what it weighs, residual sums and the logits stay in float32.
+calibration frames. Normalisations, the softmax, what it weighs, residual sums of the encoder and the logits stay in
+float32.
 
 Source of the scheme: ONNX Runtime, "Quantize ONNX models", static quantisation in the QDQ form.
 """
@@ -179,8 +180,7 @@ def _drop_idle_relus(model: onnx.ModelProto) -> None:
 def _keep_sums_float(model: onnx.ModelProto, rounded: Collection[str]) -> None:
     """Let residual sums read what was not rounded, in place: it is there, and more exact.
 
-    Where the sum is of what a node with 8-bit results gives, it is not there: to have it, the node would have to be
-    computed in float32.
+    What a node with 8-bit results adds is not there: to have it, the node would have to be computed in float32.
 
     Args:
         model: The graph.

@@ -298,5 +298,7 @@ def test_the_benchmark_tells_speed_quality_and_where_time_goes(
     assert all(form["median_ms"] > 0 for form in report["forms"].values())
     assert report["forms"]["onnx fp32"]["iou_with_fp32"] == 1
     assert "QLinearConv" in report["milliseconds_by_operator"]["int8"]
-    assert bench_command(arguments) == 0
-    assert "onnx int8" in capsys.readouterr().out
+    assert bench_command([*arguments, "--against", str(bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "onnx int8  " in out
+    assert "onnx int8 of version 1 " in out
