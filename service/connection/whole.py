@@ -6,9 +6,10 @@ whatever is out of the ordinary in other ways, goes uvicorn's way.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -17,11 +18,12 @@ from service.connection.messages import ARRIVED, BUFFERED_BYTES, Whole, content_
 from service.connection.upgrade import PlainProtocol
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Mapping
 
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from service.connection.eager import Routine
     from service.connection.messages import Reply
     from service.frames.limits import MemoryBudget
 
@@ -37,6 +39,14 @@ _WAIT_S: Final = 0.005
 """How long the rest of a request may take; less than anybody notices, more than it takes after a head."""
 _OUT_OF_THE_ORDINARY: Final = frozenset({b"transfer-encoding", b"x-forwarded-for", b"x-forwarded-proto"})
 """Headers that uvicorn has to see: of bodies without a length, and of proxies that tell for whom they ask."""
+
+
+class _Known(NamedTuple):
+    """The head of a request that came in one piece and went the short way, and how many bytes it was with its body."""
+
+    head: bytes
+    headers: Mapping[bytes, bytes]
+    length: int
 
 
 class Answerer(Protocol):
@@ -63,14 +73,14 @@ class Exchange:
         response_complete: Whether it has been sent.
     """
 
-    __slots__ = ("_protocol", "gone", "keep_alive", "response_complete", "task")
+    __slots__ = ("_protocol", "gone", "keep_alive", "response_complete", "routine")
 
     def __init__(self, protocol: WholeRequestProtocol, *, keep_alive: bool) -> None:
         self._protocol = protocol
         self.gone = False
         self.keep_alive = keep_alive
         self.response_complete = False
-        self.task: asyncio.Task[None] | None = None
+        self.routine: Routine | None = None
 
     @property
     def held_up(self) -> bool:
@@ -111,8 +121,8 @@ class Exchange:
     def lose(self) -> None:
         """The client is gone."""
         self.gone = True
-        if self.task is not None:
-            self.task.cancel()
+        if self.routine is not None:
+            self.routine.cancel()
 
 
 class WholeRequestProtocol(PlainProtocol):
@@ -127,12 +137,19 @@ class WholeRequestProtocol(PlainProtocol):
     def __init__(self, *args: Any, answerer: Answerer | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._answerer = answerer
-        self._head: dict[bytes, bytes] | None = None
+        self._head: Mapping[bytes, bytes] | None = None
         self._head_came_s = 0.0
         self._pieces: list[bytes] = []
         self._waits: asyncio.TimerHandle | None = None
+        self._in_message = False
+        self._known: _Known | None = None
         self._exchange: Exchange | None = None
         self._cycle_at_work: RequestResponseCycle | None = None
+
+    def on_message_begin(self) -> None:
+        """The first of a head is there."""
+        self._in_message = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Wait for the body, which may be here already, if this is a request to be answered the short way."""
@@ -149,6 +166,7 @@ class WholeRequestProtocol(PlainProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._in_message = False
         if self._head is None:
             super().on_message_complete()
         else:
@@ -156,9 +174,17 @@ class WholeRequestProtocol(PlainProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, and wait a moment for the rest of a request."""
+        known = self._known
+        if known is not None and len(data) == known.length and data.startswith(known.head) and self._is_free:
+            self._take_again(known, data)
+            return
+        self._known = None
+        begins = not self._in_message
         super().data_received(data)
         if self._head is not None and self._waits is None:
             self._waits = self.loop.call_later(_WAIT_S, self._wait_no_longer)
+        elif begins and not self._in_message:
+            self._known = self._to_be_known(data)
 
     def shutdown(self) -> None:
         """The server is going to stop: a request that has begun is to be answered."""
@@ -210,9 +236,35 @@ class WholeRequestProtocol(PlainProtocol):
         """Whether it is its turn, and nothing about it but its headers needs uvicorn's care."""
         if self.expect_100_continue or self.root_path or self.parser.should_upgrade():
             return False
-        return self.parser.get_http_version() == "1.1" and (self.cycle is None or self.cycle.response_complete)
+        return self.parser.get_http_version() == "1.1" and self._is_free
 
-    def _begin(self, head: dict[bytes, bytes]) -> None:
+    @property
+    def _is_free(self) -> bool:
+        """Whether no request before this one is still to be answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _to_be_known(self, data: bytes) -> _Known | None:
+        """What to know of a request that has just come in one piece, if that is all of the piece."""
+        exchange = self._exchange
+        if exchange is None or self.cycle is not exchange or not exchange.keep_alive:  # type: ignore[comparison-overlap]
+            return None
+        headers = first_values(self.headers)
+        head, end, body = data.partition(b"\r\n\r\n")
+        return _Known(head + end, headers, len(data)) if content_length(headers) == len(body) else None
+
+    def _take_again(self, known: _Known, data: bytes) -> None:
+        """Take a request whose head is byte for byte that of the one before it, as most of a camera's are.
+
+        The parser does not hear of it: it stays where it is, between two requests, and what it has said of the head
+        before is true of this one.
+        """
+        self._unset_keepalive_if_required()
+        self._head = known.headers
+        self._head_came_s = time.perf_counter()
+        self._pieces.append(data[len(known.head) :])
+        self.on_message_complete()
+
+    def _begin(self, head: Mapping[bytes, bytes]) -> None:
         pieces = self._forget()
         answerer = self._answerer
         if answerer is None:
@@ -225,13 +277,12 @@ class WholeRequestProtocol(PlainProtocol):
         exchange = Exchange(self, keep_alive=self.parser.should_keep_alive())
         self._exchange = self.cycle = exchange  # type: ignore[assignment] # uvicorn looks at what an exchange has
         try:
-            exchange.task = task = start(answerer.answer(request, exchange), self.loop)
+            exchange.routine = routine = start(answerer.answer(request, exchange), self.loop, self._ended)
         except Exception as error:  # noqa: BLE001 - the parser would take it for a fault of the client's
             self._failed(error)
             return
-        if task is not None:
-            self.tasks.add(task)
-            task.add_done_callback(self._ended)
+        if routine is not None:
+            self.tasks.add(routine)  # type: ignore[arg-type] # uvicorn waits until it is gone, or cancels it
 
     def _wait_no_longer(self) -> None:
         """What is there of a request goes uvicorn's way."""
@@ -252,11 +303,11 @@ class WholeRequestProtocol(PlainProtocol):
             self._waits = None
         return pieces
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if task.cancelled():
+    def _ended(self, routine: Routine, error: BaseException | None) -> None:
+        self.tasks.discard(routine)
+        if isinstance(error, asyncio.CancelledError):
             self.transport.close()
-        elif (error := task.exception()) is not None:
+        elif error is not None:
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:

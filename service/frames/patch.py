@@ -21,6 +21,7 @@ class Patch(NamedTuple):
         top: Where it begins, in pixels of the mask.
         width: Of the mask.
         height: Of the mask.
+        known_area: How many pixels are robot, if whoever made it has counted them.
     """
 
     inside: NDArray[np.uint8]
@@ -28,6 +29,7 @@ class Patch(NamedTuple):
     top: int
     width: int
     height: int
+    known_area: int | None = None
 
     @classmethod
     def of(cls, mask: NDArray[np.uint8]) -> Patch:
@@ -43,7 +45,7 @@ class Patch(NamedTuple):
     @property
     def area(self) -> int:
         """How many pixels are robot."""
-        return int(np.count_nonzero(self.inside.view(np.bool_)))
+        return self.known_area if self.known_area is not None else int(np.count_nonzero(self.inside.view(np.bool_)))
 
     @property
     def area_ratio(self) -> float:

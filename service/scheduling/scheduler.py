@@ -160,7 +160,8 @@ class Scheduler:
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
         self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
-        model = self._suited(model, due_s, now_s) if len(frames) == 1 else model
+        if len(frames) == 1 and self._backlog.is_idle:
+            model = self._suited(model, due_s, now_s)
         run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, Promise(loop), run_time, fresh, due_s, now_s)

@@ -50,12 +50,12 @@ class Slot:
         frame: NDArray[np.uint8] = self.golden.frames[0]
         return frame
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
         """The bundle's manifest."""
         return self.bundle.manifest
 
-    @property
+    @cached_property
     def version(self) -> int:
         """The bundle's version."""
         return self.bundle.manifest.version

@@ -38,8 +38,8 @@ __all__ = [
     "accepted",
     "choose",
     "is_quick",
+    "pixels_of",
     "size_bound",
-    "size_of",
     "write",
 ]
 
@@ -149,21 +149,30 @@ def choose(forms: Sequence[Form], frames: Sequence[Frame], query: Query) -> Form
     raise NotAcceptable(f"{first}")
 
 
-def is_quick(frames: Sequence[Frame], query: Query) -> bool:
-    """Whether writing the answer takes less than waking another thread to do it: a few pixels and no latents."""
-    return not query.latents and _pixels(frames, query) <= _QUICK_PIXELS
+def pixels_of(frames: Sequence[Frame], query: Query) -> int:
+    """How many pixels all masks have."""
+    if query.size == "model":
+        return len(frames) * FRAME_SIZE * FRAME_SIZE
+    return sum([frame.width * frame.height for frame in frames])
 
 
-def size_of(form: Form, frames: Sequence[Frame], query: Query) -> int:
-    """What the time to write the answer grows with: pixels, each drawn and packed, and the bytes that come of them."""
-    return _pixels(frames, query) + size_bound(form, frames, query)
+def is_quick(pixels: int, query: Query) -> bool:
+    """Whether writing masks of so many pixels takes less than waking another thread to do it; latents never do."""
+    return not query.latents and pixels <= _QUICK_PIXELS
 
 
-def size_bound(form: Form, frames: Sequence[Frame], query: Query) -> int:
-    """Roughly how many bytes the answer is going to have, at most; what is small anyway is not counted."""
-    latents = len(frames) * 16 * 16 * 240 * _FLOATS[query.latents_dtype].itemsize if query.latents else 0
+def size_bound(form: Form, pixels: int, frames: int, query: Query) -> int:
+    """Roughly how many bytes the answer is going to have, at most; what is small anyway is not counted.
+
+    Args:
+        form: Of the answer.
+        pixels: Of all masks.
+        frames: How many there are.
+        query: What is asked for.
+    """
+    latents = frames * 16 * 16 * 240 * _FLOATS[query.latents_dtype].itemsize if query.latents else 0
     if form in {"application/x-npy", "application/x-npz"}:
-        return _pixels(frames, query) * (5 if query.probability else 1) + latents
+        return pixels * (5 if query.probability else 1) + latents
     return latents * 4 // 3
 
 
@@ -199,20 +208,12 @@ class Result(NamedTuple):
     def mask(self, index: int, verdict: Verdict) -> Patch:
         """Mask of a frame at the size that was asked for; `judge` has been asked."""
         frame, query = self.frames[index], self.query
-        if self._is_mask(index, verdict):
-            return Patch.of(verdict.robot.view(np.uint8))
+        if verdict.robot.shape == _CELLS == _mask_shape(frame, query):  # what it says of its own pixels is the mask
+            return Patch(verdict.robot.view(np.uint8), 0, 0, *_CELLS, verdict.area)
         cells: NDArray[np.float32] = self.prediction.probability[index]
         if query.size == "model":
             return Patch.of(decide(cells, self.threshold))
         return restore_mask(cells, least(self.threshold), frame.width, frame.height, query.fit)
-
-    def share(self, index: int, verdict: Verdict, mask: Patch) -> float:
-        """Which share of a frame's mask is robot."""
-        return verdict.area / verdict.robot.size if self._is_mask(index, verdict) else mask.area_ratio
-
-    def _is_mask(self, index: int, verdict: Verdict) -> bool:
-        """Whether what the model says of its own pixels is the mask that was asked for."""
-        return verdict.robot.shape == _CELLS == _mask_shape(self.frames[index], self.query)
 
     def latents(self) -> NDArray[np.float32] | NDArray[np.float16] | None:
         """Latents of all frames in the type that was asked for; what is too large for float16 becomes its largest."""
@@ -251,7 +252,7 @@ def write(form: Form, result: Result) -> Answer:
     if form == "application/x-npz":
         return _write_npz(result, verdicts)
     masks = [result.mask(index, verdict) for index, verdict in enumerate(verdicts)]
-    shares = [result.share(index, verdict, masks[index]) for index, verdict in enumerate(verdicts)]
+    shares = [mask.area_ratio for mask in masks]
     content = write_grey(masks[0]) if form == "image/png" else _npy([mask.whole() for mask in masks])
     return Answer(content, shares, _confidences(result, verdicts, shares))
 
@@ -299,7 +300,7 @@ def _write_json(result: Result, verdicts: Sequence[Verdict]) -> Answer:
 
 
 def _npy(masks: Sequence[NDArray[np.uint8]]) -> bytes:
-    return b"".join([_npy_header((len(masks), *masks[0].shape)), *(mask.data for mask in masks)])
+    return b"".join([_npy_header((len(masks), *masks[0].shape)), *[mask.data for mask in masks]])
 
 
 def _write_npz(result: Result, verdicts: Sequence[Verdict]) -> Answer:
@@ -332,13 +333,6 @@ def _npy_header(shape: tuple[int, ...]) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return file.getvalue()
-
-
-def _pixels(frames: Sequence[Frame], query: Query) -> int:
-    """How many pixels all masks have."""
-    if query.size == "model":
-        return len(frames) * FRAME_SIZE * FRAME_SIZE
-    return sum(frame.width * frame.height for frame in frames)
 
 
 def _mask_shape(frame: Frame, query: Query) -> tuple[int, int]:

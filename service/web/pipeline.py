@@ -13,7 +13,7 @@ from service.scheduling.encoding import Bulk
 from service.scheduling.estimate import StageTime
 from service.versions.watch import Seen
 from service.web import answers, requests
-from service.web.answers import FORMS, Answer, Form, Result, choose, size_bound, write
+from service.web.answers import FORMS, Answer, Form, Result, choose, pixels_of, size_bound, write
 from service.web.requests import read_frames
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ class Pipeline:
             frames = await stages.read(call, read, here=requests.is_quick(body, content_type))
             call.frames = len(frames)
             form = choose(forms, frames, query)
-            stages.reserve(call, size_bound(form, frames, query))
-            bulk = None if answers.is_quick(frames, query) else Bulk(form, answers.size_of(form, frames, query))
+            pixels = pixels_of(frames, query)
+            size = size_bound(form, pixels, len(frames), query)
+            stages.reserve(call, size)
+            # what the time to write it grows with: pixels, each drawn and packed, and the bytes that come of them
+            bulk = None if answers.is_quick(pixels, query) else Bulk(form, pixels + size)
             if bulk is None:
                 allow_s = self._encode[form].expect_s(time.perf_counter())
             else:
@@ -97,8 +100,8 @@ class Pipeline:
                 self._encode[form].add(call.stages_s["encode"], time.perf_counter())
             stages.answered(slot, call, zip(answer.area_ratios, answer.confidences, strict=True))
             if stages.watchers:
-                pixels = [frame.pixels for frame in frames]
-                stages.watchers.answered(Seen(slot, pixels, prediction.probability, call.stream, time.perf_counter()))
+                seen = [frame.pixels for frame in frames]
+                stages.watchers.answered(Seen(slot, seen, prediction.probability, call.stream, time.perf_counter()))
         except BaseException as error:
             stages.failed(slot, call, error)
             raise

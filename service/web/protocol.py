@@ -43,7 +43,6 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
         self._body_bytes = 0
         self._patience_s = patience_s
         self._in_head = False
-        self._in_message = False
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -59,7 +58,7 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
 
     def on_message_begin(self) -> None:
         """The first of a head is there."""
-        self._in_head = self._in_message = True
+        self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -126,7 +125,6 @@ class BoundedHttpProtocol(PatientProtocol, WholeRequestProtocol):
 
     def on_message_complete(self) -> None:
         """Begin to count anew."""
-        self._in_message = False
         self._message_bytes = self._body_bytes = 0
         super().on_message_complete()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl
 
@@ -18,8 +17,6 @@ __all__ = ["PARAMETERS", "LatentsType", "Query", "Size", "parse_query", "read_qu
 
 Size = Literal["input", "model"]
 LatentsType = Literal["float32", "float16"]
-
-_SHORT: Final = 256
 
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -53,26 +50,16 @@ class Query:
     height: int | None = None
 
 
-_PLAIN: Final = Query()
 PARAMETERS: Final = tuple(Query.__dataclass_fields__)
 
 
 def parse_query(query_string: bytes) -> Query:
-    """Read a query string as it came; short ones, which is what cameras repeat, are remembered.
+    """Read a query string as it came.
 
     Raises:
         ParameterInvalid: A parameter is unknown, comes twice, or is out of its range.
     """
-    if not query_string:
-        return _PLAIN
-    return _parse_short(query_string) if len(query_string) <= _SHORT else _parse(query_string)
-
-
-def _parse(query_string: bytes) -> Query:
     return read_query(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
-
-
-_parse_short = lru_cache(maxsize=512)(_parse)
 
 
 def read_query(items: Iterable[tuple[str, str]]) -> Query:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -133,6 +134,7 @@ def is_quick(body: bytes, content_type: str | None) -> bool:
     return max(int.from_bytes(body[16:20]), int.from_bytes(body[20:24])) <= _QUICK_SIDE
 
 
+@lru_cache(maxsize=64)
 def _media_type(content_type: str | None) -> str | None:
     """Type and subtype without parameters, in lower case; None if there is none."""
     return (content_type or "").partition(";")[0].strip().lower() or None

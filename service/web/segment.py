@@ -50,16 +50,32 @@ _SHORT: Final = 256
 _MOST_CONFIDENCES: Final = 256
 """Of more frames they are left out: proxies turn answers away whose headers take more than 4 KiB."""
 
-_accepted_short = lru_cache(maxsize=256)(accepted)
-
 
 class _Asked(NamedTuple):
-    """What the head of a request asks for."""
+    """What the head of a request asks for; who is asked depends on more."""
 
-    slot: Slot
     query: Query
     forms: tuple[Form, ...]
     content_type: str | None
+
+
+def _read_asked(
+    query_string: bytes, content_type: bytes | None, accept: bytes | None, content_encoding: bytes | None
+) -> _Asked:
+    """Read what is asked for.
+
+    Raises:
+        BadRequest: It cannot be answered, whatever the body.
+    """
+    query = parse_query(query_string)
+    forms = accepted(_text(accept))
+    kind = _text(content_type)
+    check_media_type(kind, _text(content_encoding), query)
+    return _Asked(query, forms, kind)
+
+
+_read_short = lru_cache(maxsize=256)(_read_asked)
+"""A camera asks for the same again and again."""
 
 
 class Segment:
@@ -84,11 +100,11 @@ class Segment:
     async def answer(self, request: Whole, call: Call) -> Reply:
         """Answer a request that has come as a whole, with masks or with a problem."""
         try:
-            asked = self._read_head(request.headers, request.query, request.client, call)
+            slot, asked = self._read_head(request.headers, request.query, request.client, call)
             stages = self._pipeline.stages
             stages.limits.check_bytes(len(request.body))
             stages.reserve(call, len(request.body))
-            return await self._answer(asked, request.body, call)
+            return await self._answer(slot, asked, request.body, call)
         except RobomaskError as error:
             return self._problem(error, call)
 
@@ -97,11 +113,11 @@ class Segment:
         call = call_in(scope)
         try:
             headers = first_values(scope["headers"])
-            asked = self._read_head(headers, scope["query_string"], scope.get("client"), call)
+            slot, asked = self._read_head(headers, scope["query_string"], scope.get("client"), call)
             length = content_length(headers)
             body = await read_body(receive, length, self._pipeline.stages, call, self._body_timeout_s)
             with CancelledWithClient(receive, call):
-                reply = await self._answer(asked, body, call)
+                reply = await self._answer(slot, asked, body, call)
         except RobomaskError as error:
             reply = self._problem(error, call)
         await send({"type": "http.response.start", "status": reply.status, "headers": list(reply.headers)})
@@ -111,22 +127,21 @@ class Segment:
         """The answer to a request that is still at work when the service stops and waits no longer."""
         return self._problem(waits_no_longer(), call)
 
-    def _read_head(self, headers: Mapping[bytes, bytes], query_string: bytes, client: Hashable, call: Call) -> _Asked:
+    def _read_head(
+        self, headers: Mapping[bytes, bytes], query_string: bytes, client: Hashable, call: Call
+    ) -> tuple[Slot, _Asked]:
         """Read what is asked for, and say no to what cannot be answered before its body is looked at."""
-        content_type = _text(headers, _CONTENT_TYPE)
-        query = parse_query(query_string)
-        accept = _text(headers, b"accept")
-        forms = accepted(accept) if accept is not None and len(accept) > _SHORT else _accepted_short(accept)
-        check_media_type(content_type, _text(headers, b"content-encoding"), query)
+        said = query_string, headers.get(_CONTENT_TYPE), headers.get(b"accept"), headers.get(b"content-encoding")
+        asked = (_read_short if sum([len(text) for text in said if text]) <= _SHORT else _read_asked)(*said)
         call.stream = headers.get(STREAM) or client or call.request_id
-        call.slot = slot = self._models.slot(query.model, query.version, call.stream)
+        call.slot = slot = self._models.slot(asked.query.model, asked.query.version, call.stream)
         call.freshness = read_freshness(headers, call.arrived_s, wall_at)
-        self._pipeline.check(slot, forms[0], call)
-        return _Asked(slot, query, forms, content_type)
+        self._pipeline.check(slot, asked.forms[0], call)
+        return slot, asked
 
-    async def _answer(self, asked: _Asked, body: bytes, call: Call) -> Reply:
+    async def _answer(self, slot: Slot, asked: _Asked, body: bytes, call: Call) -> Reply:
         form, answer = await self._pipeline.segment(
-            asked.slot, body, asked.content_type, query=asked.query, forms=asked.forms, call=call
+            slot, body, asked.content_type, query=asked.query, forms=asked.forms, call=call
         )
         head = [
             (_CONTENT_TYPE, form.encode()),
@@ -254,6 +269,5 @@ def _model_notes(name: str, version: int, sha256: str) -> tuple[tuple[bytes, byt
     )
 
 
-def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
+def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")

@@ -153,6 +153,70 @@ def test_errors_and_oddities_are_answered_as_ever(running: Running, sent: bytes,
     assert answer.headers["x-request-id"]
 
 
+def test_a_head_that_comes_again_and_again_is_answered_as_the_first_time(running: Running) -> None:
+    black, grey = bytes(64 * 64 * 3), bytes([90]) * (64 * 64 * 3)
+    expected = {body: ask(running, request(body)).body for body in (PIXELS, black, grey)}
+    with knock(running) as client, client.makefile("rb") as file:
+        for body in [PIXELS, black, grey] * 5:  # more than all heads together may have
+            client.sendall(request(body))
+            answer = Answer(file)
+            assert answer.status == 200
+            assert answer.body == expected[body]
+
+
+def test_ids_and_times_are_those_of_each_request_though_its_head_is_known(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        ids = set()
+        for _ in range(4):
+            client.sendall(request())
+            ids.add(Answer(file).headers["x-request-id"])
+    assert len(ids) == 4
+
+
+def test_whatever_follows_a_known_head_is_read_as_ever(running: Running) -> None:
+    whole = request()
+    head, body = whole[: -len(PIXELS)], whole[-len(PIXELS) :]
+    livez = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+    other = request(path="/segment?width=64&height=64&size=model")
+    with knock(running) as client, client.makefile("rb") as file:
+        for pieces, answers in [
+            ((whole,), 1),
+            ((head, body), 1),
+            ((whole,), 1),
+            ((whole + whole,), 2),
+            ((whole + livez,), 2),
+            ((whole,), 1),
+            ((whole[:700], whole[700:]), 1),
+            ((other,), 1),
+            ((whole,), 1),
+            ((whole[:-1], whole[-1:]), 1),
+            ((b"\r\n" + whole,), 1),
+            ((whole,), 1),
+        ]:
+            for piece in pieces:
+                client.sendall(piece)
+                if len(pieces) > 1:  # so that they come one by one
+                    assert running.client.get("/livez").status_code == 200
+            assert [Answer(file).status for _ in range(answers)] == [200] * answers
+        client.sendall(whole.replace(b"Host: here", b"Host here"))
+        assert Answer(file).status == 400
+
+
+def test_a_body_that_reads_like_a_known_request_is_a_body(running: Running) -> None:
+    known = request()
+    body = known + bytes(128 * 96 * 3 - len(known))
+    posing = request(body, path="/segment?width=128&height=96")
+    with knock(running) as client, client.makefile("rb") as file:
+        client.sendall(known)
+        assert Answer(file).status == 200
+        for piece in (posing[: -len(body)], known, bytes(len(body) - len(known))):
+            client.sendall(piece)
+            assert running.client.get("/livez").status_code == 200
+        assert Answer(file).mask().shape == (1, 96, 128)
+        client.sendall(known)
+        assert Answer(file).mask().shape == (1, 64, 64)
+
+
 def test_what_no_http_follows_a_frame_is_refused(running: Running) -> None:
     with knock(running) as client, client.makefile("rb") as file:
         client.sendall(request())
