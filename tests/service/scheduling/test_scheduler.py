@@ -38,6 +38,12 @@ class Sums:
     def alone(self) -> "Sums | None":
         return self.for_one
 
+    def process(self) -> None:
+        return None
+
+    def want_process(self) -> None:
+        """There is none."""
+
     def run(self, frames: np.ndarray, latents: bool) -> Prediction:
         self.entered.release()
         assert self.go.wait(20)
@@ -311,6 +317,12 @@ def test_a_model_that_raises_anything_becomes_a_fault_of_the_model() -> None:
 
         def alone(self) -> None:
             return None
+
+        def process(self) -> None:
+            return None
+
+        def want_process(self) -> None:
+            """There is none."""
 
         def run(self, frames: np.ndarray, latents: bool) -> Prediction:
             raise ZeroDivisionError(len(frames), latents)
