@@ -146,7 +146,7 @@ def peer_server(peers: Any, name: str, port: int) -> Iterator[Server]:
 
 def measure(server: Server, clients: int, seconds: float) -> Point:
     """One closed loop."""
-    warm_s = 3.0  # this service begins the process of a quick model when there is much to do
+    warm_s = 1.0
     run_load(server.address, [server.request], Closed(clients, warm_s, warm_s=0.1), nice=-10)
     before = server.cpu_s()
     run = run_load(server.address, [server.request], Closed(clients, seconds, warm_s=0.0), nice=-10)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from service.contract import FRAMES, PROBABILITY
 from service.machine.background import at_once
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnxruntime as ort
 
     from service.machine.background import Pace
 
-__all__ = ["Laid", "Opens", "quicker_layout"]
+__all__ = ["quicker_layout"]
 
 _QUICK_S: Final = 0.001
 """A model that takes longer for a frame is not opened a second time: the start would take too long."""
@@ -31,36 +33,22 @@ _FRAMES: Final = 8
 _RUNS: Final = 12
 
 
-class Opens(Protocol):
-    """Opens sessions of one model."""
-
-    def __call__(self, *, in_blocks: bool) -> ort.InferenceSession:
-        """In the usual layout, or in the other."""
-
-
-class Laid(NamedTuple):
-    """A session, whether its channels are laid out in blocks, and whether its model is a quick one."""
-
-    session: ort.InferenceSession
-    in_blocks: bool
-    is_quick: bool
-
-
-def quicker_layout(open_in: Opens, pace: Pace = at_once) -> Laid:
-    """The session in the layout in which a model is quicker, if it is a quick model; or in the usual one.
+def quicker_layout(
+    session: ort.InferenceSession, open_other: Callable[[], ort.InferenceSession], pace: Pace = at_once
+) -> ort.InferenceSession:
+    """The quicker of two sessions of one model, if it is a quick model; or the first.
 
     Args:
-        open_in: Opens them, at its own pace.
+        session: In the usual layout.
+        open_other: Opens one in the other, at its own pace.
         pace: How each run is done.
     """
-    usual = open_in(in_blocks=True)
-    if not _is_quick(usual, pace):
-        return Laid(usual, in_blocks=True, is_quick=False)
-    sessions = [usual, open_in(in_blocks=False)]
+    if not _is_quick(session, pace):
+        return session
+    sessions = [session, open_other()]
     # In turns, and the best of each: what else the machine does comes and goes.
     times = [[pace(functools.partial(_run_s, each, _FRAMES)) for each in sessions] for _ in range(_RUNS)]
-    best = int(np.min(times, axis=0).argmin())
-    return Laid(sessions[best], in_blocks=best == 0, is_quick=True)
+    return sessions[int(np.min(times, axis=0).argmin())]
 
 
 def _is_quick(session: ort.InferenceSession, pace: Pace) -> bool:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import onnxruntime as ort
 
+from service.engine.alone import Alone
 from service.engine.checks import self_test
 from service.engine.choice import choose_precision
 from service.engine.gpu import open_on_gpu
 from service.engine.gpu_options import ANY_GPU, GpuOptions
 from service.engine.layout import quicker_layout
-from service.engine.on_demand import OnDemand
-from service.engine.process import ModelProcess
 from service.engine.running import MAX_BATCH, Engine, Plain
 from service.engine.sessions import CPU, CUDA, open_session
 from service.errors import ProviderMissing
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from service.engine.choice import Choice, Provider
     from service.machine.background import Pace
 
-__all__ = ["Wanted", "open_engine", "open_quick", "runs_in_caller"]
+__all__ = ["Wanted", "open_engine", "runs_in_caller"]
 
 
 @dataclass(frozen=True)
@@ -90,29 +88,11 @@ def likely_provider(provider: Literal["auto", "cuda", "tensorrt", "cpu"]) -> Pro
 def _on_cpu(bundle: Bundle, wanted: Wanted, why_here: str, pace: Pace) -> Engine:
     choice = precision_for(bundle, wanted.precision, "cpu")
     opened = functools.partial(_session_on_cpu, bundle, choice.precision, wanted.intra_op_threads, pace=pace)
-    laid = quicker_layout(opened, pace)
+    session = quicker_layout(opened(), lambda: opened(in_blocks=False), pace)
     reason = f"cpu: {why_here}; {choice.precision}: {choice.reason}"
-    alone = process = None
-    if wanted.alone_threads > wanted.intra_op_threads:
-        alone = OnDemand(
-            lambda: _for_one(bundle, choice.precision, wanted),
-            "one frame at a time goes on with as many threads as several",
-        )
-        if laid.is_quick and sys.platform == "linux":
-            process = OnDemand(
-                lambda: ModelProcess(bundle, choice.precision, in_blocks=laid.in_blocks),
-                "quick frames go on being run by threads",
-            )
-    return Engine(
-        Plain(laid.session),
-        "cpu",
-        choice.precision,
-        wanted.max_batch,
-        reason,
-        alone,
-        bundle.manifest.threshold,
-        process,
-    )
+    more = wanted.alone_threads > wanted.intra_op_threads
+    alone = Alone(lambda: _for_one(bundle, choice.precision, wanted)) if more else None
+    return Engine(Plain(session), "cpu", choice.precision, wanted.max_batch, reason, alone, bundle.manifest.threshold)
 
 
 def _for_one(bundle: Bundle, precision: Precision, wanted: Wanted) -> Engine:
@@ -125,16 +105,6 @@ def _for_one(bundle: Bundle, precision: Precision, wanted: Wanted) -> Engine:
     engine = Engine(Plain(session), "cpu", precision, 1, threshold=bundle.manifest.threshold)
     self_test(engine, bundle.golden())
     return engine
-
-
-def open_quick(bundle: Bundle, precision: Precision, *, in_blocks: bool) -> Engine:
-    """Open a quick model once more, as it is open already.
-
-    Raises:
-        BundleInvalid: It cannot be opened any more.
-    """
-    session = _session_on_cpu(bundle, precision, 1, in_blocks=in_blocks)
-    return Engine(Plain(session), "cpu", precision, threshold=bundle.manifest.threshold)
 
 
 def _session_on_cpu(bundle: Bundle, precision: Precision, threads: int, **options: Any) -> ort.InferenceSession:

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.contract import Precision
+    from service.engine.alone import Alone
     from service.engine.choice import Provider
-    from service.engine.on_demand import OnDemand
-    from service.engine.process import ModelProcess
     from service.frames.masks import Verdict
 
 __all__ = ["Engine", "Plain", "Prediction", "Runner"]
@@ -85,9 +84,8 @@ class Engine:
         precision: Precision,
         max_batch: int | None = None,
         reason: str = "",
-        alone: OnDemand[Engine] | None = None,
+        alone: Alone | None = None,
         threshold: float | None = None,
-        process: OnDemand[ModelProcess] | None = None,
     ) -> None:
         self._runner = runner
         self.max_batch = max_batch or MAX_BATCH[provider]
@@ -97,21 +95,10 @@ class Engine:
         self.reason = reason
         self.threshold = threshold
         self._alone = alone
-        self._process = process
 
     def alone(self) -> Engine | None:
         """The same model, quicker for one frame at a time and slower for many; None if it is not (yet) to be had."""
-        return None if self._alone is None else self._alone.get()
-
-    def want_process(self) -> None:
-        """Let a process of its own be begun for it, in the background, if it is a quick model."""
-        if self._process is not None:
-            self._process.get()
-
-    def process(self) -> ModelProcess | None:
-        """The process of its own that can run it as well, if it was wanted and is open."""
-        process = None if self._process is None else self._process.opened
-        return process if process is not None and process.is_open else None
+        return None if self._alone is None else self._alone.engine()
 
     def open_forms(self) -> list[Engine]:
         """This engine and, if it is open by now, the one for one frame at a time."""

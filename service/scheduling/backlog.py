@@ -16,7 +16,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from service.engine.process import MOST_FRAMES
 from service.errors import Busy
 
 if TYPE_CHECKING:
@@ -89,7 +88,6 @@ class Backlog:
         self._idle: set[int] = set()  # workers that have found nothing to do and have not come again
         self._resting: list[int] = []  # those of them that nobody has called since
         self._bells = [_Bell() for _ in range(workers)]
-        self._launched = 0  # batches under way in processes
         self._closed = False
 
     @property
@@ -187,12 +185,11 @@ class Backlog:
                 self._due += job.due_s < math.inf
         return older
 
-    def wake_all(self) -> None:
-        """Wake as many workers that wait for work as there is work for."""
-        if self._resting and self._jobs:
-            with self._lock:
-                if self._resting and self._jobs:
-                    self._ring(min(len(self._jobs), self._free(self._jobs[0])))
+    def wake(self, most: int) -> None:
+        """Wake workers that wait for work."""
+        with self._lock:
+            if self._resting and self._jobs:
+                self._ring(min(most, len(self._jobs), self._free(self._jobs[0])))
 
     def take(self, worker: int) -> Taken | None:
         """Take a turn's worth of work; what the worker has taken before is done with that.
@@ -215,34 +212,15 @@ class Backlog:
                 return None
             now_s = time.perf_counter()
             hopeless = self._drop_hopeless(now_s)
-            taken = Taken(self._hand(worker, _share(self._jobs[0]), now_s) if self._jobs else [], hopeless)
-            if taken.jobs and taken.jobs[0].run_time.is_quick(QUICK_S):
-                self._quick.add(worker)
+            taken = Taken(self._pick(now_s) if self._jobs else [], hopeless)
+            if taken.jobs:
+                run_time = taken.jobs[0].run_time
+                self._busy_until_s[worker] = now_s + run_time.expect_s(sum(len(job.frames) for job in taken.jobs))
+                if run_time.is_quick(QUICK_S):
+                    self._quick.add(worker)
             if self._jobs and self._resting and self._free(self._jobs[0]):  # who rests may have been held back till now
                 self._ring(1)
             return taken
-
-    def take_launch(self) -> Taken | None:
-        """Take a batch of quick frames for the process of their model; `landed` is to be told when it has been run.
-
-        Returns:
-            None if there is nothing to be launched now.
-        """
-        now_s = time.perf_counter()
-        with self._lock:
-            hopeless = self._drop_hopeless(now_s)
-            if not (self._jobs and _can_launch(self._jobs[0])):
-                return Taken([], hopeless) if hopeless else None
-            self._launched += 1
-            begins_s = max(now_s, self._busy_until_s.get(self._workers, 0.0))  # behind the batch before it
-            return Taken(self._hand(self._workers, min(run_size(self._jobs[0]), MOST_FRAMES), begins_s), hopeless)
-
-    def landed(self) -> None:
-        """A batch that `take_launch` gave has been run."""
-        with self._lock:
-            self._launched -= 1
-            if not self._launched:
-                self._busy_until_s.pop(self._workers, None)
 
     def rest(self, worker: int) -> None:
         """Wait until there may be work for a worker that has found none."""
@@ -265,7 +243,7 @@ class Backlog:
         with self._lock:
             hopeless = self._drop_hopeless(now_s)
             if self._jobs and _fits_a_turn(self._jobs[0]):
-                return Taken(self._pick(now_s, _in_a_turn(self._jobs[0].run_time), outsiders=1), hopeless)
+                return Taken(self._pick(now_s, outsiders=1), hopeless)
             return Taken([], hopeless) if hopeless else None
 
     def discard(self, job: Job) -> bool:
@@ -300,11 +278,12 @@ class Backlog:
             self._remove(self._jobs[0])
         return hopeless
 
-    def _pick(self, now_s: float, most: int, *, outsiders: int = 0) -> list[Job]:
+    def _pick(self, now_s: float, *, outsiders: int = 0) -> list[Job]:
         """The next job and, as far as that is no harm to any of them, those behind it; for a worker or an outsider."""
         first = self._jobs[0]
         run_time = first.run_time
         count, due_s = len(first.frames), first.due_s
+        most = _in_a_turn(run_time) if outsiders else max(run_size(first), _in_a_turn(run_time))
         if not run_time.batch_pays:  # others that wait for work are to have their share
             sharers = outsiders + min(len(self._idle) + 1 - outsiders, self._free(first))
             most = min(most, -(-self._frames // max(1, sharers)))
@@ -321,18 +300,11 @@ class Backlog:
             self._forget(job)
         return taken
 
-    def _hand(self, worker: int, most: int, begins_s: float) -> list[Job]:
-        """The next jobs, up to so many frames, for a worker that begins with them then."""
-        jobs = self._pick(begins_s, most)
-        self._busy_until_s[worker] = begins_s + jobs[0].run_time.expect_s(sum([len(job.frames) for job in jobs]))
-        return jobs
-
     def _free(self, job: Job) -> int:
         """How many more workers may begin with a job like this."""
         if self._closed or not job.run_time.is_quick(QUICK_S):
             return self._workers
-        # a process for them takes the place of one
-        return max(0, self._quick_workers - len(self._quick) - _is_for_process(job))
+        return self._quick_workers - len(self._quick)
 
     def _hands(self, queue: Sequence[Job]) -> int:
         """How many workers there are for what waits."""
@@ -409,16 +381,6 @@ class Backlog:
             heapq.heapreplace(free, end_s)
 
 
-def _is_for_process(job: Job) -> bool:
-    """Whether a job is a quick one, of a model that has a process for it."""
-    return job.run_time.is_quick(QUICK_S) and len(job.frames) <= MOST_FRAMES and job.model.process() is not None
-
-
-def _can_launch(job: Job) -> bool:
-    """Whether there is a place for such a job now."""
-    return _is_for_process(job) and (process := job.model.process()) is not None and process.has_place
-
-
 def run_size(job: Job) -> int:
     """Most frames that are run together with this job: as the model allows, or one if together is no quicker.
 
@@ -426,11 +388,6 @@ def run_size(job: Job) -> int:
     """
     most = 1 if job.run_time.batch_loses else job.model.max_batch
     return max(most, min(job.model.max_quick, _in_a_turn(job.run_time)))
-
-
-def _share(job: Job) -> int:
-    """How many frames a worker takes at one time if this job is the first of them."""
-    return max(run_size(job), _in_a_turn(job.run_time))
 
 
 def _in_a_turn(run_time: RunTime) -> int:

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.engine import Prediction
-    from service.engine.process import ModelProcess
     from service.scheduling.estimate import RunTime
     from service.scheduling.freshness import Freshness
     from service.scheduling.promise import Promise
@@ -31,12 +30,6 @@ class Model(Protocol):
 
     def alone(self) -> Model | None:
         """The same model, quicker for one frame at a time and slower for many, if there is one."""
-
-    def want_process(self) -> None:
-        """Let a process of its own be begun for it, if it can have one."""
-
-    def process(self) -> ModelProcess | None:
-        """The process of its own that can run it as well, if it is open."""
 
     def run(self, frames: NDArray[np.uint8], latents: bool) -> Prediction:
         """Frames [N,64,64,3] -> what the model says of them."""

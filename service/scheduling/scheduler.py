@@ -7,6 +7,8 @@ else runs it right on the event loop: waking a thread would take as long as the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import math
 import threading
 import time
@@ -16,24 +18,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from service.engine import Prediction
-from service.scheduling.backlog import QUICK_S, Backlog
+from service.errors import ModelFault
+from service.scheduling.backlog import QUICK_S, Backlog, run_size
 from service.scheduling.estimate import RunTime
 from service.scheduling.freshness import Freshness
-from service.scheduling.jobs import Job
-from service.scheduling.launches import Launches
+from service.scheduling.jobs import Done, Job
 from service.scheduling.promise import Promise
-from service.scheduling.results import settle, settle_from
-from service.scheduling.runs import Runs
 from service.scheduling.streams import Stage, superseded
 from service.scheduling.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from service.scheduling.backlog import Taken
     from service.scheduling.jobs import Model
-    from service.scheduling.results import Result
     from service.scheduling.streams import Turn
 
 __all__ = ["Outcome", "Scheduler"]
@@ -84,10 +84,10 @@ class Scheduler:
         cores: int | None = None,
         turns: Turns | None = None,
     ) -> None:
-        self._runs = Runs(on_batch)
+        self._on_batch = on_batch
         quick_workers = workers if cores is None else max(1, min(workers, cores - 1))
         self._backlog = Backlog(workers, limit_frames, limit_s, quick_workers)
-        self._launches = Launches(self._backlog, self._runs)
+        self._workers = workers
         self._run_times: weakref.WeakKeyDictionary[Model, RunTime] = weakref.WeakKeyDictionary()
         self._alone = 0  # frames in a row that found nothing else to do
         self._waking: set[asyncio.AbstractEventLoop] = set()
@@ -173,7 +173,7 @@ class Scheduler:
         try:
             older = self._backlog.push(jobs, now_s)
             if older:
-                settle([(old, superseded()) for old in older])
+                _settle([(old, superseded()) for old in older])
             if turn is not None:
                 turn.reach(Stage.MODEL)
             self._wake_soon(loop)
@@ -238,13 +238,13 @@ class Scheduler:
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waking.discard(loop)
-        alone = self._backlog.take_alone(QUICK_S)
-        if alone is not None:
-            settle_from(loop, self._runs.run([alone]))
-            return
-        if not self._launches.begin(loop) and self._turns.is_behind:
+        if self._turns.is_behind:
             self._help(loop)
-        self._backlog.wake_all()
+        alone = self._backlog.take_alone(QUICK_S)
+        if alone is None:
+            self._backlog.wake(self._workers)
+        else:
+            _settle_from(loop, self._run([alone]))
 
     def _help(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run quick frames on the event loop as well.
@@ -252,35 +252,118 @@ class Scheduler:
         Where it has too much to do, workers wait for the interpreter longer than a frame takes, even with work for the
         other cores. While the loop is in the model they get it.
         """
-        self._backlog.wake_all()
+        self._backlog.wake(self._workers)
         until_s = time.perf_counter() + _HELP_S
         while (taken := self._backlog.take_quick()) is not None:
-            if taken.jobs:
-                taken.jobs[0].model.want_process()
-            settle_from(loop, self._runs.do(taken))
+            _settle_from(loop, self._do(taken))
             if time.perf_counter() > until_s:
                 self._wake_soon(loop)
                 break
 
     def _work(self, worker: int) -> None:
-        results: list[Result] = []
+        results: list[tuple[Job, Done | Exception]] = []
         while True:
             # Taken before the results are told: who hears of them asks for more, and a worker that has nothing more to
             # do is to be out of the interpreter's way by then.
             taken = self._backlog.take(worker)
             if results:
-                settle(results)
+                _settle(results)
                 results.clear()  # a worker that rests holds no job, and so no model that has been replaced
             if taken is None:
                 self._backlog.rest(worker)
             elif taken.jobs or taken.hopeless:
-                results += self._runs.do(taken)
+                results += self._do(taken)
             elif self._backlog.is_over:
                 return
+
+    def _do(self, taken: Taken) -> list[tuple[Job, Done | Exception]]:
+        """Do a turn of work."""
+        results: list[tuple[Job, Done | Exception]] = [
+            (job, job.freshness.missed("by now it would be late")) for job in taken.hopeless
+        ]
+        for batch in _batches(job for job in taken.jobs if not job.promise.is_done):
+            results += self._run(batch)
+        return results
+
+    def _run(self, jobs: list[Job]) -> list[tuple[Job, Done | Exception]]:
+        """Run jobs in one batch; if that fails, each alone, so that only the one at fault fails."""
+        latents = any(job.latents for job in jobs)
+        started = time.perf_counter()
+        try:
+            frames = jobs[0].frames if len(jobs) == 1 else _together([job.frames for job in jobs])
+            prediction = jobs[0].model.run(frames, latents)
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+            if len(jobs) == 1:
+                fault = error if isinstance(error, ModelFault) else ModelFault(f"expected an answer, got {error!r}")
+                return [(jobs[0], fault)]
+            return [result for job in jobs for result in self._run([job])]
+        ended = time.perf_counter()
+        jobs[0].run_time.add(len(frames), ended - started, ended)
+        self._on_batch(len(frames))
+        if len(jobs) == 1:
+            return [(jobs[0], Done(prediction, started, ended))]
+        edges = itertools.accumulate((len(job.frames) for job in jobs), initial=0)
+        return [
+            (job, Done(_cut(prediction, start, stop, latents=job.latents), started, ended, len(jobs)))
+            for job, (start, stop) in zip(jobs, itertools.pairwise(edges), strict=True)
+        ]
 
 
 def _parts(frames: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
     return [frames[start : start + size] for start in range(0, len(frames), size)]
+
+
+def _together(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Frames [N,64,64,3] of several jobs as one array.
+
+    `np.concatenate` lets go of the interpreter at every part; where the event loop is busy, each time costs a wait.
+    """
+    content = b"".join([part.tobytes() for part in parts])
+    return np.frombuffer(content, np.uint8).reshape(-1, *parts[0].shape[1:])
+
+
+def _batches(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs for one model, in runs that it takes at one time."""
+    batches: list[list[Job]] = []
+    count = 0
+    for job in jobs:
+        count += len(job.frames)
+        if batches and count <= run_size(job):
+            batches[-1].append(job)
+        else:
+            batches.append([job])
+            count = len(job.frames)
+    return batches
+
+
+def _settle_from(loop: asyncio.AbstractEventLoop, results: Sequence[tuple[Job, Done | Exception]]) -> None:
+    """Hand over results from the event loop that runs now."""
+    _set_all([(job, result) for job, result in results if job.promise.get_loop() is loop])
+    if elsewhere := [(job, result) for job, result in results if job.promise.get_loop() is not loop]:
+        _settle(elsewhere)
+
+
+def _settle(results: Sequence[tuple[Job, Done | Exception]]) -> None:
+    """Hand results to the event loops that wait for them, each woken once, from any thread."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Done | Exception]]] = {}
+    for job, result in results:
+        loops.setdefault(job.promise.get_loop(), []).append((job, result))
+    for loop, own in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is on its way out
+            loop.call_soon_threadsafe(_set_all, own)
+
+
+def _set_all(results: Sequence[tuple[Job, Done | Exception]]) -> None:
+    for job, result in results:
+        if isinstance(result, Done):
+            job.promise.tell(result)
+        else:
+            job.promise.fail(result)
+
+
+def _cut(prediction: Prediction, start: int, stop: int, *, latents: bool) -> Prediction:
+    wanted = prediction.latents[start:stop] if latents and prediction.latents is not None else None
+    return Prediction(prediction.probability[start:stop], wanted, prediction.threshold, prediction.verdicts[start:stop])
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

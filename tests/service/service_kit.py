@@ -73,25 +73,6 @@ def tiny_onnx(latent_side: int = 16, batch: str | int = "N", bias: float = BIAS)
     return bytes(model.SerializeToString())
 
 
-def fussy_onnx() -> bytes:
-    """The tiny model, which gives no number for a white frame."""
-    model = onnx.load_from_string(tiny_onnx())
-    graph = model.graph
-    graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 3]), "axes"))
-    graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "white"))
-    graph.node[5].output[0] = "calm"
-    graph.node.extend(
-        [
-            helper.make_node("ReduceMin", ["float", "axes"], ["darkest"]),
-            helper.make_node("Sub", ["darkest", "white"], ["below"]),
-            helper.make_node("Div", ["below", "below"], ["one"]),
-            helper.make_node("Squeeze", ["one", "last"], ["factor"]),
-            helper.make_node("Mul", ["calm", "factor"], ["probability"]),
-        ]
-    )
-    return bytes(model.SerializeToString())
-
-
 def golden_frames() -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
 

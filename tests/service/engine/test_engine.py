@@ -51,9 +51,9 @@ def test_every_frame_is_judged_by_the_threshold_of_the_bundle(tmp_path: Path) ->
 
 
 def wait_until_opened() -> None:
-    """Wait for the threads that open what has been asked for."""
+    """Wait for the thread that opens the form for one frame at a time."""
     for thread in threading.enumerate():
-        if thread.name == "robomask-on-demand":
+        if thread.name == "robomask-alone":
             thread.join(60)
 
 

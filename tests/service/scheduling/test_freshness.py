@@ -169,12 +169,6 @@ def test_a_model_that_takes_longer_than_ever_does_not_make_a_client_wait_past_it
         def alone(self) -> None:
             return None
 
-        def process(self) -> None:
-            return None
-
-        def want_process(self) -> None:
-            """There is none."""
-
         def run(self, frames: np.ndarray, latents: bool) -> Prediction:  # noqa: ARG002
             asyncio.run_coroutine_threadsafe(self.go.wait(), self.loop).result(20)
             return Prediction(np.zeros((len(frames), 64, 64), np.float32), None)

@@ -38,12 +38,6 @@ class Sums:
     def alone(self) -> "Sums | None":
         return self.for_one
 
-    def process(self) -> None:
-        return None
-
-    def want_process(self) -> None:
-        """There is none."""
-
     def run(self, frames: np.ndarray, latents: bool) -> Prediction:
         self.entered.release()
         assert self.go.wait(20)
@@ -317,12 +311,6 @@ def test_a_model_that_raises_anything_becomes_a_fault_of_the_model() -> None:
 
         def alone(self) -> None:
             return None
-
-        def process(self) -> None:
-            return None
-
-        def want_process(self) -> None:
-            """There is none."""
 
         def run(self, frames: np.ndarray, latents: bool) -> Prediction:
             raise ZeroDivisionError(len(frames), latents)
