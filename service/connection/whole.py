@@ -179,11 +179,11 @@ class WholeRequestProtocol(PlainProtocol):
             self._take_again(known, data)
             return
         self._known = None
-        begins = not self._in_message
+        before, begins = self._exchange, not self._in_message
         super().data_received(data)
         if self._head is not None and self._waits is None:
             self._waits = self.loop.call_later(_WAIT_S, self._wait_no_longer)
-        elif begins and not self._in_message:
+        elif begins and not self._in_message and self._exchange is not before:
             self._known = self._to_be_known(data)
 
     def shutdown(self) -> None:
@@ -249,8 +249,8 @@ class WholeRequestProtocol(PlainProtocol):
         if exchange is None or self.cycle is not exchange or not exchange.keep_alive:  # type: ignore[comparison-overlap]
             return None
         headers = first_values(self.headers)
-        head, end, body = data.partition(b"\r\n\r\n")
-        return _Known(head + end, headers, len(data)) if content_length(headers) == len(body) else None
+        ends = data.find(b"\r\n\r\n") + 4
+        return _Known(data[:ends], headers, len(data)) if content_length(headers) == len(data) - ends else None
 
     def _take_again(self, known: _Known, data: bytes) -> None:
         """Take a request whose head is byte for byte that of the one before it, as most of a camera's are.

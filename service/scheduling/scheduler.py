@@ -160,8 +160,7 @@ class Scheduler:
         fresh = freshness or Freshness(now_s)
         due_s = fresh.due_s - allow_s
         self._alone = self._alone + 1 if len(frames) == 1 and self._backlog.is_idle else 0
-        if len(frames) == 1 and self._backlog.is_idle:
-            model = self._suited(model, due_s, now_s)
+        model = self._suited(model, due_s, now_s) if len(frames) == 1 else model
         run_time = self._run_time(model)
         jobs = [
             Job(model, part, latents, Promise(loop), run_time, fresh, due_s, now_s)

@@ -74,7 +74,7 @@ def _read_asked(
     return _Asked(query, forms, kind)
 
 
-_read_short = lru_cache(maxsize=256)(_read_asked)
+_read_before = lru_cache(maxsize=256)(_read_asked)
 """A camera asks for the same again and again."""
 
 
@@ -132,7 +132,7 @@ class Segment:
     ) -> tuple[Slot, _Asked]:
         """Read what is asked for, and say no to what cannot be answered before its body is looked at."""
         said = query_string, headers.get(_CONTENT_TYPE), headers.get(b"accept"), headers.get(b"content-encoding")
-        asked = (_read_short if sum([len(text) for text in said if text]) <= _SHORT else _read_asked)(*said)
+        asked = (_read_before if sum([len(text) for text in said if text]) <= _SHORT else _read_asked)(*said)
         call.stream = headers.get(STREAM) or client or call.request_id
         call.slot = slot = self._models.slot(asked.query.model, asked.query.version, call.stream)
         call.freshness = read_freshness(headers, call.arrived_s, wall_at)

@@ -1,22 +1,16 @@
 """Coroutines that begin at once: what they do before they wait, what comes after, and what becomes of a cancel."""
 
 import asyncio
-import gc
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
-import uvloop
+from event_loops import run, run_without_collector
 
 from service.connection.eager import Routine, start
 from service.scheduling.promise import Promise
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    for runner in (asyncio.run, uvloop.run):
-        runner(scenario())  # type: ignore[arg-type]
 
 
 def begun(work: Coroutine[Any, Any, object]) -> tuple[Routine, "asyncio.Future[BaseException | None]"]:
@@ -230,11 +224,7 @@ def test_one_that_is_over_keeps_nothing() -> None:
         assert routine
         assert known() is None
 
-    gc.disable()
-    try:
-        run(scenario)
-    finally:
-        gc.enable()
+    run_without_collector(scenario)
 
 
 def test_an_error_before_the_first_wait_is_the_callers() -> None:

@@ -202,6 +202,18 @@ def test_whatever_follows_a_known_head_is_read_as_ever(running: Running) -> None
         assert Answer(file).status == 400
 
 
+def test_line_breaks_between_requests_are_none(running: Running) -> None:
+    with knock(running) as client, client.makefile("rb") as file:
+        for sent, status in ((request(b""), 400), (request(), 200)):
+            client.sendall(sent)
+            assert Answer(file).status == status
+            for _ in range(3):
+                client.sendall(b"\r\n")
+                assert running.client.get("/livez").status_code == 200
+            client.sendall(sent)
+            assert Answer(file).status == status
+
+
 def test_a_body_that_reads_like_a_known_request_is_a_body(running: Running) -> None:
     known = request()
     body = known + bytes(128 * 96 * 3 - len(known))

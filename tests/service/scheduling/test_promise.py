@@ -1,19 +1,13 @@
 """A task that waits for a promise goes on as soon as it is told, and in every other respect as with a future."""
 
 import asyncio
-import gc
 import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
-import uvloop
+from event_loops import run, run_without_collector
 
 from service.scheduling.promise import Promise
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    for runner in (asyncio.run, uvloop.run):
-        runner(scenario())  # type: ignore[arg-type]
 
 
 async def waiting(promise: Promise[str]) -> "asyncio.Task[str]":
@@ -140,8 +134,4 @@ def test_an_error_that_was_raised_does_not_keep_what_its_traceback_knows() -> No
         del task
         assert known() is None
 
-    gc.disable()
-    try:
-        run(scenario)
-    finally:
-        gc.enable()
+    run_without_collector(scenario)
